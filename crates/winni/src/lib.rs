@@ -1,0 +1,4 @@
+//! Winni, the data lake: what was recorded, stored once, rebuilt exactly, found again.
+
+pub mod model;
+pub mod store;

@@ -1,0 +1,456 @@
+//! What the record is made of, in domain types: no SQL type and no wire format appears here.
+//!
+//! A recorder's life is a gap-free sequence of [`Item`]s. Most of them are exchanges; the rest mark the life's begin and
+//! end and the gaps in between. Reading gives [`Conversation`]s, [`Turn`]s and [`Exchange`]s, whose serialised field
+//! names are fixed (see the command-line reference) and therefore never renamed.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use wire::head::{RequestHead, ResponseHead};
+
+/// A point in time: microseconds since the Unix epoch, UTC. Serialised and displayed as RFC 3339 with microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The wall clock, now.
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now().as_microsecond())
+    }
+}
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(t) => write!(f, "{t:.6}"),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let t: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(t.as_microsecond()))
+    }
+}
+
+/// How an exchange ended. The names are part of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Request and response passed whole.
+    Complete,
+    /// The client hung up, or its request broke off, before the response had ended.
+    ClientAborted,
+    /// The upstream closed, reset or broke the protocol after it had been reached.
+    UpstreamAborted,
+    /// No connection to the upstream came about (refused, no route, DNS, TLS).
+    UpstreamUnreachable,
+    /// The gateway itself refused the exchange (it could not be recorded, or could not be forwarded).
+    Refused,
+    /// The recorder died while the exchange was running; what had been written until then is on record.
+    RecorderCrashed,
+    /// The recorder was stopped while the exchange was running, and cut it.
+    RecorderStopped,
+}
+
+impl Outcome {
+    /// Every outcome; the position in this list is the stored number.
+    pub const ALL: [Outcome; 7] = [
+        Outcome::Complete,
+        Outcome::ClientAborted,
+        Outcome::UpstreamAborted,
+        Outcome::UpstreamUnreachable,
+        Outcome::Refused,
+        Outcome::RecorderCrashed,
+        Outcome::RecorderStopped,
+    ];
+
+    /// The name under which users know it, e.g. `client_aborted`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Complete => "complete",
+            Outcome::ClientAborted => "client_aborted",
+            Outcome::UpstreamAborted => "upstream_aborted",
+            Outcome::UpstreamUnreachable => "upstream_unreachable",
+            Outcome::Refused => "refused",
+            Outcome::RecorderCrashed => "recorder_crashed",
+            Outcome::RecorderStopped => "recorder_stopped",
+        }
+    }
+}
+
+/// What had to be true of an exchange's bytes before they were passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The bytes are with the kernel: they survive the death of the process.
+    Process,
+    /// The bytes are on stable storage: they survive the loss of power.
+    Power,
+}
+
+/// What an exchange is to the conversation it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A turn of a conversation.
+    Message,
+    /// Made by the agent for itself: titles, summaries, quota probes, token counts.
+    Side,
+    /// Anything else: probes, model lists, unknown paths.
+    Other,
+}
+
+/// The bytes of one body, to be read piece by piece: a body may be larger than memory.
+pub trait BodySource: Send + Sync {
+    /// Size in bytes.
+    fn size(&self) -> u64;
+    /// The bytes from `offset` on, at most `max` of them, fewer only at the end of the body.
+    fn read_at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>>;
+}
+
+impl BodySource for Vec<u8> {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
+        let end = start.saturating_add(max).min(self.len());
+        Ok(self[start..end].to_vec())
+    }
+}
+
+/// One chunk of a response as it arrived: how long after the exchange's start, and how many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkTiming {
+    /// Microseconds since the exchange began.
+    pub after_us: u64,
+    /// Bytes in the chunk.
+    pub bytes: u64,
+}
+
+/// An HTTP exchange as the gateway recorded it: heads sanitised, bodies exact.
+pub struct CapturedExchange {
+    /// The id that the client was told in `x-iccm-exchange-id`.
+    pub id: Uuid,
+    /// When the request's head had been read.
+    pub started_at: Timestamp,
+    /// When the first byte of the response's body (or its end, for an empty one) arrived.
+    pub first_byte_at: Option<Timestamp>,
+    /// When the exchange ended; unknown if the recorder crashed.
+    pub ended_at: Option<Timestamp>,
+    /// The level that held for this exchange.
+    pub durability: Durability,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Base URL that the request was forwarded to, without credentials.
+    pub upstream: String,
+    /// Keyed fingerprint of the credential that the client used.
+    pub key_fingerprint: Option<String>,
+    /// What the client sent, credentials replaced by fingerprints.
+    pub request_head: RequestHead,
+    /// The request's body as it was on the wire.
+    pub request_body: Box<dyn BodySource>,
+    /// The upstream's (or, for `refused` and `upstream_unreachable`, the gateway's) response.
+    pub response_head: Option<ResponseHead>,
+    /// The response's body as it was on the wire, Content-Encoding and all.
+    pub response_body: Box<dyn BodySource>,
+    /// The response's cadence.
+    pub response_chunks: Vec<ChunkTiming>,
+}
+
+/// Exchanges that passed without being recorded, as the policy allows when the spool is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the first of them began.
+    pub from: Timestamp,
+    /// When recording worked again.
+    pub until: Timestamp,
+    /// How many exchanges are wholly or partly missing.
+    pub exchanges: u64,
+    /// How many bytes passed unrecorded.
+    pub bytes: u64,
+}
+
+/// One position of a recorder's gap-free sequence.
+pub enum Item {
+    /// The recorder began; always number 0.
+    LifeBegin {
+        /// When.
+        at: Timestamp,
+        /// Version and host, for people.
+        about: String,
+    },
+    /// An exchange.
+    Exchange(Box<CapturedExchange>),
+    /// Bytes that passed unrecorded.
+    Gap(Gap),
+    /// The recorder ended; always the last number of a life.
+    LifeEnd {
+        /// When; unknown if it crashed.
+        at: Option<Timestamp>,
+        /// Whether the end was written by the recorder itself (not by the recovery that found it dead).
+        orderly: bool,
+    },
+}
+
+/// Items of one recorder, to be stored in one transaction.
+pub struct Batch {
+    /// The recorder whose items these are.
+    pub recorder: Uuid,
+    /// Sequence number and item, in the order in which they are to be threaded (the order of their ends).
+    pub items: Vec<(u64, Item)>,
+}
+
+/// Where a conversation left the line of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ForkPoint {
+    /// The conversation whose line it shares.
+    pub conversation_id: Uuid,
+    /// The last turn that both share.
+    pub turn: u64,
+}
+
+/// One line of messages.
+#[derive(Clone, Debug, Serialize)]
+pub struct Conversation {
+    /// The conversation's id.
+    pub id: Uuid,
+    /// The session it belongs to, as the client names it.
+    pub session_id: String,
+    /// The conversation whose agent started this one as a sub-agent.
+    pub parent_conversation_id: Option<Uuid>,
+    /// Where it left another conversation's line.
+    pub forked_from: Option<ForkPoint>,
+    /// A title, from the agent's own title call or the first user text.
+    pub title: Option<String>,
+    /// Where it came from: `captured`, `stored` (through Dewey), `imported`.
+    pub source: String,
+    /// When its first message was recorded.
+    pub created_at: Timestamp,
+    /// When its last message was recorded.
+    pub updated_at: Timestamp,
+    /// Turns of the whole line, shared ones included.
+    pub message_count: u64,
+    /// Exchanges that belong to it.
+    pub exchange_count: u64,
+    /// Models that answered in it.
+    pub models: Vec<String>,
+    /// Input tokens, all exchanges (cache reads and writes not included).
+    pub input_tokens: u64,
+    /// Output tokens, all exchanges.
+    pub output_tokens: u64,
+    /// Cost in US dollars; null if any exchange's model has no known price.
+    pub cost_usd: Option<f64>,
+    /// Free-form, a JSON object.
+    pub metadata: serde_json::Value,
+}
+
+/// One message of a conversation's line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Turn {
+    /// The message's id.
+    pub id: Uuid,
+    /// The conversation that holds it (a fork's shared turns are held by the conversation it left).
+    pub conversation_id: Uuid,
+    /// 1-based position in the line.
+    pub turn: u64,
+    /// `user`, `assistant`, `system` or `tool`.
+    pub role: String,
+    /// A string, or an array of content blocks in the API's own form.
+    pub content: serde_json::Value,
+    /// False while only a part of an answer is known (the stream broke off).
+    pub complete: bool,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// The exchange that brought it.
+    pub exchange_id: Option<Uuid>,
+    /// Free-form, a JSON object.
+    pub metadata: serde_json::Value,
+}
+
+/// An exchange's summary, as `iccm exchanges` lists it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exchange {
+    /// The id that the client was told.
+    pub id: Uuid,
+    /// The recorder that wrote it.
+    pub recorder: Uuid,
+    /// Its place in that recorder's sequence.
+    pub seq: u64,
+    /// The session it belongs to, if any.
+    pub session_id: Option<String>,
+    /// The conversation it belongs to, if any.
+    pub conversation_id: Option<Uuid>,
+    /// Turn, side call or something else.
+    pub kind: Kind,
+    /// When the request's head had been read.
+    pub started_at: Timestamp,
+    /// When the response's first byte arrived.
+    pub first_byte_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Request method.
+    pub method: String,
+    /// Path and query, credentials replaced.
+    pub path: String,
+    /// Response status.
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The durability that held.
+    pub durability: Durability,
+    /// Base URL of the upstream.
+    pub upstream: String,
+    /// The model that answered (as the response says), else the one asked for.
+    pub model: Option<String>,
+    /// Whether the response was an event stream.
+    pub streaming: bool,
+    /// Size of the request's body on the wire.
+    pub request_bytes: u64,
+    /// Size of the response's body on the wire.
+    pub response_bytes: u64,
+    /// Tokens, as the API counted them.
+    pub input_tokens: Option<u64>,
+    /// Tokens, as the API counted them.
+    pub output_tokens: Option<u64>,
+    /// Tokens read from the prompt cache.
+    pub cache_read_tokens: Option<u64>,
+    /// Tokens written to the prompt cache.
+    pub cache_write_tokens: Option<u64>,
+    /// Cost in US dollars; null where the model has no known price.
+    pub cost_usd: Option<f64>,
+    /// Keyed fingerprint of the credential.
+    pub key_fingerprint: Option<String>,
+}
+
+/// Which bytes of an exchange are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `Name: value` lines, sanitised.
+    RequestHead,
+    /// Exact bytes.
+    RequestBody,
+    /// `Name: value` lines, sanitised.
+    ResponseHead,
+    /// Exact bytes.
+    ResponseBody,
+}
+
+/// What to list of the conversations.
+#[derive(Clone, Debug, Default)]
+pub struct ConversationFilter {
+    /// Only this session.
+    pub session_id: Option<String>,
+    /// At most so many; all if absent.
+    pub limit: Option<u64>,
+    /// Skip so many.
+    pub offset: u64,
+}
+
+/// What to list of the exchanges.
+#[derive(Clone, Debug, Default)]
+pub struct ExchangeFilter {
+    /// Only this conversation.
+    pub conversation_id: Option<Uuid>,
+    /// Only this session.
+    pub session_id: Option<String>,
+    /// Only this recorder.
+    pub recorder: Option<Uuid>,
+}
+
+/// What to search for.
+#[derive(Clone, Debug, Default)]
+pub struct SearchQuery {
+    /// Words and "phrases"; `-word` excludes, `word*` is a prefix.
+    pub text: String,
+    /// Only this role.
+    pub role: Option<String>,
+    /// Only conversations that this model answered in.
+    pub model: Option<String>,
+    /// Only messages that call, or carry the result of, this tool.
+    pub tool: Option<String>,
+    /// Only this session.
+    pub session_id: Option<String>,
+    /// Only messages recorded at or after.
+    pub since: Option<Timestamp>,
+    /// Only messages recorded before.
+    pub until: Option<Timestamp>,
+    /// At most so many.
+    pub limit: u64,
+    /// Skip so many.
+    pub offset: u64,
+}
+
+/// One message that a search found.
+#[derive(Clone, Debug, Serialize)]
+pub struct SearchHit {
+    /// The conversation that holds the message.
+    pub conversation_id: Uuid,
+    /// Its session.
+    pub session_id: String,
+    /// The message.
+    pub message_id: Uuid,
+    /// Its turn.
+    pub turn: u64,
+    /// Its role.
+    pub role: String,
+    /// The passage around the match, matches between `[` and `]`.
+    pub snippet: String,
+    /// Higher is better.
+    pub rank: f64,
+    /// When the message was recorded.
+    pub created_at: Timestamp,
+}
+
+/// Counts over the whole record. `stored_bytes` leaves the full-text index out.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Stats {
+    /// Conversations.
+    pub conversations: u64,
+    /// Distinct messages.
+    pub messages: u64,
+    /// Exchanges.
+    pub exchanges: u64,
+    /// MCP messages seen by the spy.
+    pub mcp_frames: u64,
+    /// Bytes of heads and bodies as they passed.
+    pub captured_bytes: u64,
+    /// Bytes that keeping them takes in the database.
+    pub stored_bytes: u64,
+    /// `captured_bytes / stored_bytes`.
+    pub ratio: f64,
+    /// Exchanges that passed without being recorded.
+    pub unrecorded: u64,
+}
+
+/// Something that has just become part of the record, as `iccm tail` shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An exchange ended.
+    Exchange(Box<Exchange>),
+    /// A message was added to a conversation.
+    Message(Box<Turn>),
+}
+
+/// How far a reader of [`Event`]s has come. Opaque; start from `Store::event_cursor`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventCursor {
+    /// Last exchange seen.
+    pub exchange: i64,
+    /// Last message seen.
+    pub message: i64,
+}

@@ -1,0 +1,102 @@
+//! The one door to the data lake. Coarse, in domain types; each backend answers with SQL of its own.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::model::{
+    Batch, Conversation, ConversationFilter, Event, EventCursor, Exchange, ExchangeFilter, Part, SearchHit, SearchQuery,
+    Stats, Turn,
+};
+
+/// What can go wrong with the data lake.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be used now (locked, full, read-only, gone, unreachable); the same call may succeed later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The stored data does not fit together; the message names what and where.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The database was written by a newer version.
+    #[error("the database has schema version {found}, this iccm knows up to {known}; use a newer iccm")]
+    TooNew {
+        /// What the database says.
+        found: i64,
+        /// What this program knows.
+        known: i64,
+    },
+    /// A query or argument that makes no sense; the message says what would.
+    #[error("{0}")]
+    Invalid(String),
+    /// The recorded bytes could not be read from the spool.
+    #[error("cannot read the spool: {0}")]
+    Source(std::io::Error),
+}
+
+/// Result of a call to the data lake.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Which items of a recorder's life the store holds: everything below `contiguous`, and the listed ones above it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watermark {
+    /// All sequence numbers below this one are stored.
+    pub contiguous: u64,
+    /// Stored numbers at or above `contiguous`, ascending.
+    pub beyond: Vec<u64>,
+}
+
+impl Watermark {
+    /// Whether the item with this number is stored.
+    pub fn covers(&self, seq: u64) -> bool {
+        seq < self.contiguous || self.beyond.binary_search(&seq).is_ok()
+    }
+}
+
+/// A data lake for one tenant.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Stores a batch in one transaction and says what is stored of that recorder now. Items that are stored already
+    /// are passed over, so a batch may be handed in again after a crash at any moment.
+    async fn append(&self, batch: Batch) -> Result<Watermark>;
+
+    /// What is stored of a recorder.
+    async fn watermark(&self, recorder: Uuid) -> Result<Watermark>;
+
+    /// Indexes up to `max` messages for full-text search that are not indexed yet; how many it did.
+    async fn index_pending(&self, max: usize) -> Result<usize>;
+
+    /// Conversations, newest first.
+    async fn conversations(&self, filter: ConversationFilter) -> Result<Vec<Conversation>>;
+
+    /// One conversation.
+    async fn conversation(&self, id: Uuid) -> Result<Option<Conversation>>;
+
+    /// The turns of a conversation's whole line, in order, from the `offset`-th on.
+    async fn turns(&self, conversation: Uuid, offset: u64, limit: Option<u64>) -> Result<Vec<Turn>>;
+
+    /// Exchanges, oldest first.
+    async fn exchanges(&self, filter: ExchangeFilter) -> Result<Vec<Exchange>>;
+
+    /// One exchange.
+    async fn exchange(&self, id: Uuid) -> Result<Option<Exchange>>;
+
+    /// Writes the exact bytes of a part to `sink`, piece by piece. `None` if there is no such exchange; `Some(false)` if
+    /// it has no such part (no response came) or its content was erased.
+    async fn part(&self, id: Uuid, part: Part, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>>;
+
+    /// Ranked search over distinct messages: hits and the total number.
+    async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)>;
+
+    /// Erases a conversation's content: messages, bodies and heads of its exchanges. What other conversations share
+    /// stays theirs. The places in the recorders' sequences remain. How many messages went; `None` if it is unknown.
+    async fn delete_conversation(&self, id: Uuid) -> Result<Option<u64>>;
+
+    /// Counts.
+    async fn stats(&self) -> Result<Stats>;
+
+    /// The position after the newest event.
+    async fn event_cursor(&self) -> Result<EventCursor>;
+
+    /// Events after a position, oldest first, and the position after them.
+    async fn events(&self, after: EventCursor, limit: u64) -> Result<(Vec<Event>, EventCursor)>;
+}

@@ -1,0 +1,1 @@
+//! Formats on the wire, and nothing else: no IO, no clock, no runtime.
