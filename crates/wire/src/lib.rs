@@ -1,1 +1,9 @@
 //! Formats on the wire, and nothing else: no IO, no clock, no runtime.
+//!
+//! Everything here is a function from bytes to values. What comes in was written by strangers (a client, an upstream,
+//! a torn connection), so no function of this crate panics on any input, and none of them needs more memory than a
+//! small multiple of what it was given.
+
+pub mod digest;
+pub mod head;
+pub mod redact;
