@@ -5,5 +5,7 @@
 //! small multiple of what it was given.
 
 pub mod digest;
+pub mod encoding;
 pub mod head;
 pub mod redact;
+pub mod spans;
