@@ -1,0 +1,100 @@
+//! Bytes of a log that are read later, in pieces, by whoever needs them.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::filesystem::read_up_to;
+use crate::folder::SegmentFiles;
+use crate::format::Position;
+use crate::reader::Payload;
+
+/// The concatenation of some payloads, such as a body that arrived in many parts. Cheap to clone, usable from any thread. It opens
+/// the segments when it reads and keeps none of their bytes; it works until they are released.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    files: Arc<SegmentFiles>,
+    pieces: Arc<[Placed]>,
+}
+
+/// A payload and where the blob is with it.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    payload: Payload,
+    /// The blob's offset behind this piece.
+    end: u64,
+}
+
+impl Blob {
+    pub(crate) fn new(files: Arc<SegmentFiles>, payloads: &[Payload]) -> Self {
+        let mut end = 0;
+        let pieces = payloads.iter().map(|payload| {
+            end += u64::from(payload.len);
+            Placed { payload: *payload, end }
+        });
+        Self {
+            files,
+            pieces: pieces.collect(),
+        }
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.pieces.last().map_or(0, |piece| piece.end)
+    }
+
+    /// The payloads, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = Payload> + '_ {
+        self.pieces.iter().map(|piece| piece.payload)
+    }
+
+    /// Up to `max` bytes from `offset` on; fewer only at the blob's end. A payload that lies whole within the range is checked
+    /// against its checksum; of one that does not, the range is read as it stands. Blocks.
+    pub fn read_at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
+        let until = self.size().min(offset.saturating_add(max as u64));
+        let mut bytes = Vec::with_capacity(usize::try_from(until.saturating_sub(offset)).unwrap_or(0));
+        let first = self.pieces.partition_point(|piece| piece.end <= offset);
+        for piece in &self.pieces[first..] {
+            let begin = piece.end - u64::from(piece.payload.len);
+            if begin >= until {
+                break;
+            }
+            let from = offset.saturating_sub(begin);
+            let to = until.min(piece.end) - begin;
+            read_range(&self.files, &piece.payload, from as usize..to as usize, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Appends the bytes `range` of a payload to `out`; checks them when the range is the whole payload.
+pub(crate) fn read_range(
+    files: &SegmentFiles,
+    payload: &Payload,
+    range: std::ops::Range<usize>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let start = out.len();
+    out.resize(start + range.len(), 0);
+    let file = files.get(payload.segment).map_err(Error::io("opening a segment"))?;
+    let read = read_up_to(&*file, &mut out[start..], payload.offset + range.start as u64)
+        .map_err(Error::io("reading a segment"))?;
+    let position = Position {
+        segment: payload.segment,
+        offset: payload.offset,
+    };
+    if read < range.len() {
+        return Err(Error::Damaged {
+            position,
+            what: "the segment ends within a payload",
+        });
+    }
+    if range.len() == payload.len as usize && crc32c::crc32c(&out[start..]) != payload.crc {
+        return Err(Error::Damaged {
+            position,
+            what: "a payload's checksum is wrong",
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,426 @@
+//! The handle on a living log: [`Spool`], and [`Entry`] for each running item.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::filesystem::{Disk, FileSystem, Lock};
+use crate::folder::{Newborn, SegmentFiles};
+use crate::format::{Channel, Flags, Kind, Position, RecorderId};
+use crate::lock;
+use crate::sync::{self, GroupCommit, SyncThread};
+use crate::writer::{Claim, Clock, Life, Limits, Piece, Writer, part_pieces};
+
+/// What the records of a spool survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The death of the process: a record is with the kernel when its append returns.
+    #[default]
+    Process,
+    /// Also the loss of power, for what [`Spool::sync_to`] has confirmed.
+    Power,
+}
+
+/// How a spool is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// A segment is left for a new one before it would grow beyond this many bytes (a single larger append stays whole).
+    pub segment_bytes: u64,
+    /// The bound of this recorder's folder, in bytes. A part of it (72 KiB, and 4 KiB for each running entry) is reserved
+    /// for what closes the books: Ends, notes, the LifeEnd.
+    pub max_bytes: u64,
+    /// What the records survive.
+    pub durability: Durability,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            max_bytes: 8 << 30,
+            durability: Durability::Process,
+        }
+    }
+}
+
+impl Options {
+    fn limits(&self) -> Result<Limits> {
+        if self.segment_bytes < 1 << 10 {
+            return Err(Error::Options("a segment must have room for 1 KiB at least"));
+        }
+        if self.segment_bytes > 1 << 32 {
+            return Err(Error::Options("a segment must not be larger than 4 GiB"));
+        }
+        if self.max_bytes < 256 << 10 {
+            return Err(Error::Options("the bound must leave room for 256 KiB at least"));
+        }
+        Ok(Limits {
+            segment_bytes: self.segment_bytes,
+            max_bytes: self.max_bytes,
+        })
+    }
+}
+
+/// What a spool takes from its surroundings; a test puts its own here.
+pub(crate) struct Surroundings {
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) clock: Clock,
+    pub(crate) began_unix_ns: u64,
+    pub(crate) new_id: Box<dyn FnMut() -> RecorderId>,
+}
+
+impl Surroundings {
+    fn real() -> Self {
+        let began = Instant::now();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            fs: Arc::new(Disk),
+            clock: Box::new(move || nanos(began.elapsed())),
+            began_unix_ns: nanos(since_1970),
+            new_id: Box::new(|| RecorderId(Uuid::now_v7())),
+        }
+    }
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What the handles, the entries, the readers and the sync thread of one spool share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) files: Arc<SegmentFiles>,
+    pub(crate) commit: GroupCommit,
+    pub(crate) poisoned: Arc<AtomicBool>,
+    recorder: RecorderId,
+    options: Options,
+    /// The log's end as readers see it, packed (see [`pack`]); set after the bytes are written.
+    written: AtomicU64,
+    changed: Notify,
+    ended: AtomicBool,
+    releasing: Mutex<()>,
+    _lock: Box<dyn Lock>,
+}
+
+impl Shared {
+    pub(crate) fn dir(&self) -> &Path {
+        &self.files.folder().dir
+    }
+
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+        self.commit.poison();
+        self.changed.notify_waiters();
+    }
+
+    /// Runs an append under the lock and publishes the new end of the log.
+    fn write<T>(&self, append: impl FnOnce(&mut Writer) -> Result<(T, Position)>) -> Result<(T, Position)> {
+        let outcome = {
+            let mut writer = lock(&self.writer);
+            let outcome = append(&mut writer);
+            if let Ok((_, end)) = &outcome {
+                self.written.store(pack(*end), Ordering::Release);
+            }
+            outcome
+        };
+        match &outcome {
+            Ok(_) => self.changed.notify_waiters(),
+            Err(Error::Poisoned) => self.poison(),
+            Err(_) => {}
+        }
+        outcome
+    }
+}
+
+/// Segment and offset in one word, so that a reader gets both at once without the writer's lock: 31 bits of segment number
+/// (at 64 MiB each: 128 PiB in one life) and 33 bits of offset (a segment is at most 4 GiB, plus one append).
+const fn pack(position: Position) -> u64 {
+    position.segment << OFFSET_BITS | position.offset
+}
+
+const fn unpack(word: u64) -> Position {
+    Position {
+        segment: word >> OFFSET_BITS,
+        offset: word & ((1 << OFFSET_BITS) - 1),
+    }
+}
+
+const OFFSET_BITS: u32 = 33;
+
+/// A recorder's log, open for appending. Cheap to clone; the folder's lock is held until the last clone, and the last
+/// [`Entry`], is gone. Dropping the last one waits for a sync that is running. A spool that is dropped without
+/// [`end_life`](Self::end_life) is closed by whoever adopts its folder.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    owner: Arc<Owner>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+    _thread: SyncThread,
+}
+
+impl Spool {
+    /// Begins a new life in a folder of its own below `root`, which is created when missing. `about` is the payload of the
+    /// LifeBegin record, sequence number 0. With [`Durability::Power`] all of it is on the disk on return.
+    pub fn create(root: &Path, options: Options, about: &[u8]) -> Result<Self> {
+        Self::create_in(root, options, about, Surroundings::real())
+    }
+
+    pub(crate) fn create_in(root: &Path, options: Options, about: &[u8], mut around: Surroundings) -> Result<Self> {
+        let limits = options.limits()?;
+        let newborn = Newborn::create(&around.fs, root, &mut around.new_id)?;
+        let recorder = newborn.recorder;
+        let life = Life {
+            recorder,
+            began_unix_ns: around.began_unix_ns,
+        };
+        let mut writer = Writer::begin(newborn.folder.clone(), life, limits, around.clock, 0, 0)?;
+        let begin = std::iter::once(Piece::control(Kind::LifeBegin, about));
+        let (_, written) = writer.append_new(Claim::Life, begin)?;
+        let (folder, held) = newborn.settle()?;
+        writer.moved_to(folder.clone());
+
+        let shared = Arc::new(Shared {
+            poisoned: writer.poisoned(),
+            writer: Mutex::new(writer),
+            files: Arc::new(SegmentFiles::new(folder)),
+            commit: GroupCommit::new(Position::default()),
+            recorder,
+            options,
+            written: AtomicU64::new(pack(written)),
+            changed: Notify::new(),
+            ended: AtomicBool::new(false),
+            releasing: Mutex::default(),
+            _lock: held,
+        });
+        if options.durability == Durability::Power {
+            sync::sync_now(&shared)?;
+        }
+        let thread = sync::spawn(&shared)?;
+        Ok(Self {
+            owner: Arc::new(Owner {
+                shared,
+                _thread: thread,
+            }),
+        })
+    }
+
+    /// Who records here.
+    #[must_use]
+    pub fn recorder(&self) -> RecorderId {
+        self.shared().recorder
+    }
+
+    /// The recorder's folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.shared().dir()
+    }
+
+    /// What the records survive, as chosen at the creation.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.shared().options.durability
+    }
+
+    /// Begins an entry: takes the next sequence number and appends its Begin and first parts, all or nothing, in one write.
+    pub fn begin(&self, payload: &[u8], parts: &[(Channel, &[u8])]) -> Result<Entry> {
+        let pieces = std::iter::once(Piece::control(Kind::Begin, payload)).chain(part_pieces(parts));
+        let (seq, begun) = self.append(|writer| writer.append_new(Claim::Begin, pieces))?;
+        Ok(Entry {
+            spool: self.clone(),
+            seq,
+            begun,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Appends a whole item in one record; returns its sequence number. May use room that is reserved for notes.
+    pub fn note(&self, payload: &[u8]) -> Result<u64> {
+        let piece = std::iter::once(Piece::control(Kind::Note, payload));
+        Ok(self.append(|writer| writer.append_new(Claim::Note, piece))?.0)
+    }
+
+    /// Bytes on disk that are not released: of all segments that exist, headers and stored records included.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        lock(&self.shared().writer).total_bytes()
+    }
+
+    /// How many entries are begun and not finished.
+    #[must_use]
+    pub fn running(&self) -> u64 {
+        lock(&self.shared().writer).running()
+    }
+
+    /// The end of the log: everything before it survives the process. Never less than [`synced`](Self::synced).
+    #[must_use]
+    pub fn written(&self) -> Position {
+        unpack(self.shared().written.load(Ordering::Acquire))
+    }
+
+    /// Everything before this survives a loss of power.
+    #[must_use]
+    pub fn synced(&self) -> Position {
+        self.shared().commit.synced()
+    }
+
+    /// The lowest segment that is not released.
+    #[must_use]
+    pub fn first_segment(&self) -> u64 {
+        lock(&self.shared().writer).first_segment()
+    }
+
+    /// Whether a disk failure has stopped this spool (see [`Error::Poisoned`]).
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.shared().poisoned.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything before `position` survives a loss of power. One sync serves all who wait. Works at either level
+    /// of durability. A position beyond [`written`](Self::written) counts as `written`.
+    pub async fn sync_to(&self, position: Position) -> Result<()> {
+        self.shared().commit.reached(position.min(self.written())).await
+    }
+
+    /// Waits until the log reaches beyond `position` and returns its end. Returns at once, and then possibly with nothing
+    /// new, when the life has ended or the spool is poisoned. Each append wakes the waiters; a reader that wants
+    /// batches had better pause a little after it was woken.
+    pub async fn wait_beyond(&self, position: Position) -> Position {
+        let shared = self.shared();
+        loop {
+            let changed = shared.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the check: an append between check and wait is not lost.
+            changed.as_mut().enable();
+            let over = shared.ended.load(Ordering::Acquire) || self.is_poisoned();
+            let written = self.written();
+            if written > position || over {
+                return written;
+            }
+            changed.await;
+        }
+    }
+
+    /// Deletes all segments with a number lower than `segment`; never the one that is written to. The caller knows
+    /// that everything in them is stored elsewhere.
+    pub fn release_before(&self, segment: u64) -> Result<()> {
+        let shared = self.shared();
+        let _releasing = lock(&shared.releasing);
+        loop {
+            let (first, current) = {
+                let writer = lock(&shared.writer);
+                (writer.first_segment(), writer.position().segment)
+            };
+            if first >= segment.min(current) {
+                return Ok(());
+            }
+            // Outside the writer's lock, because deleting a large file takes milliseconds.
+            shared.files.remove(first)?;
+            lock(&shared.writer).forget(first);
+        }
+    }
+
+    /// Ends this life: appends the LifeEnd and syncs all that was written (also with [`Durability::Process`]; this blocks).
+    /// Afterwards nothing can be begun. Refused while entries are running.
+    pub fn end_life(&self, payload: &[u8]) -> Result<()> {
+        let piece = std::iter::once(Piece::control(Kind::LifeEnd { flags: Flags::NONE }, payload));
+        self.append(|writer| match writer.running() {
+            0 => writer.append_new(Claim::Life, piece),
+            running => Err(Error::StillRunning(running)),
+        })?;
+        self.shared().ended.store(true, Ordering::Release);
+        self.shared().changed.notify_waiters();
+        sync::sync_now(self.shared())
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.owner.shared
+    }
+
+    fn append<T>(&self, append: impl FnOnce(&mut Writer) -> Result<(T, Position)>) -> Result<(T, Position)> {
+        self.shared().write(append)
+    }
+}
+
+/// One running item of a [`Spool`]. It may be shared between threads (behind an `Arc`); its records get the order of the
+/// calls. An entry that is dropped without being finished is ended with [`Flags::ABANDONED`], as far as the disk allows.
+#[derive(Debug)]
+pub struct Entry {
+    spool: Spool,
+    seq: u64,
+    begun: Position,
+    /// Only changed under the writer's lock.
+    closed: AtomicBool,
+}
+
+impl Entry {
+    /// The entry's sequence number.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Where the log ended when the entry was begun with its first parts: what to sync to for them.
+    #[must_use]
+    pub const fn begun(&self) -> Position {
+        self.begun
+    }
+
+    /// Appends bytes of one channel. Returns where they end: what to sync to for them.
+    pub fn append(&self, channel: Channel, bytes: &[u8]) -> Result<Position> {
+        self.append_all(&[(channel, bytes)])
+    }
+
+    /// Appends several parts, all or nothing, in one write.
+    pub fn append_all(&self, parts: &[(Channel, &[u8])]) -> Result<Position> {
+        self.write(|writer| writer.append(Claim::Part, self.seq, part_pieces(parts)))
+    }
+
+    /// Appends last parts and the End, all or nothing, in one write, and consumes the entry. When it fails the entry is ended as
+    /// abandoned; use [`close`](Self::close) to try again with less.
+    pub fn finish(self, parts: &[(Channel, &[u8])], payload: &[u8]) -> Result<Position> {
+        self.close(parts, payload)
+    }
+
+    /// As [`finish`](Self::finish), but an entry that could not be ended stays as it was. Up to 4 KiB, headers (32 bytes a
+    /// record, and perhaps 64 for a new segment) included, fit whatever else the bound refuses.
+    pub fn close(&self, parts: &[(Channel, &[u8])], payload: &[u8]) -> Result<Position> {
+        self.end(parts, Flags::NONE, payload)
+    }
+
+    fn end(&self, parts: &[(Channel, &[u8])], flags: Flags, payload: &[u8]) -> Result<Position> {
+        let end = std::iter::once(Piece::control(Kind::End { flags }, payload));
+        self.write(|writer| {
+            let end = writer.append(Claim::End, self.seq, part_pieces(parts).chain(end))?;
+            self.closed.store(true, Ordering::Relaxed);
+            Ok(end)
+        })
+    }
+
+    fn write(&self, append: impl FnOnce(&mut Writer) -> Result<Position>) -> Result<Position> {
+        let guarded = |writer: &mut Writer| match self.closed.load(Ordering::Relaxed) {
+            true => Err(Error::Closed),
+            false => append(writer).map(|end| ((), end)),
+        };
+        Ok(self.spool.append(guarded)?.1)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !*self.closed.get_mut() {
+            // Best effort: when it fails, whoever adopts the folder ends the entry.
+            let _ = self.end(&[], Flags::ABANDONED, &[]);
+        }
+    }
+}

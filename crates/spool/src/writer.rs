@@ -1,0 +1,442 @@
+//! The end of the log: where records are encoded, written, and undone when writing fails.
+//!
+//! Guarantees: an append is whole or absent. It lies in one segment; it goes out as one `pwrite` unless it is larger than the
+//! scratch buffer; when a write fails, the file is cut back to where the append began, and the sequence number that it would
+//! have taken is still free. When even the cut fails, the writer is poisoned, for nobody can tell what is on the disk.
+//!
+//! Refuses: to outgrow its bound. Ordinary appends leave a reserve untouched, so that what closes the books always fits: an End
+//! for each running entry, gap notes, the LifeEnd.
+//!
+//! One thread at a time: the [`Spool`](crate::Spool) keeps the writer behind its lock.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::filesystem::{DiskFile, write_all_at};
+use crate::folder::Folder;
+use crate::format::{
+    Channel, Kind, MAX_PAYLOAD_BYTES, Position, RECORD_HEADER_BYTES, RecordHeader, RecorderId, SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+};
+
+/// Room kept back for the End of each running entry, headers included.
+pub(crate) const END_RESERVE: u64 = 4 << 10;
+/// Room kept back for notes.
+pub(crate) const NOTE_RESERVE: u64 = 64 << 10;
+/// Room kept back for the LifeEnd.
+pub(crate) const LIFE_END_RESERVE: u64 = 4 << 10;
+
+/// An append is gathered up to this many bytes; a payload beyond it is written from where it stands, without a copy.
+const SCRATCH_BYTES: usize = 128 << 10;
+
+/// The most that one append may come to; with the bound on `segment_bytes` it keeps offsets below 2^33.
+const MAX_APPEND_BYTES: u64 = 1 << 32;
+
+/// Nanoseconds since this life began.
+pub(crate) type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Whose log this is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) recorder: RecorderId,
+    pub(crate) began_unix_ns: u64,
+}
+
+/// How large things may grow, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// A segment that would grow beyond this is left and a new one begun. A single append larger than it stays whole.
+    pub(crate) segment_bytes: u64,
+    /// All segments together.
+    pub(crate) max_bytes: u64,
+}
+
+/// What an append is for, which decides how much of the bound it may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Begins an entry.
+    Begin,
+    /// Ordinary data.
+    Part,
+    /// Ends an entry: has the entry's own reserve.
+    End,
+    /// Has the reserve of notes.
+    Note,
+    /// Whatever it takes.
+    Life,
+}
+
+/// One record of an append.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) continued: bool,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    pub(crate) const fn control(kind: Kind, payload: &'a [u8]) -> Self {
+        Self {
+            kind,
+            continued: false,
+            payload,
+        }
+    }
+}
+
+/// The records that parts become: one each, more for a part that is too large for one.
+pub(crate) fn part_pieces<'a>(parts: &'a [(Channel, &'a [u8])]) -> impl Iterator<Item = Piece<'a>> + Clone {
+    parts.iter().flat_map(|(channel, bytes)| {
+        let kind = Kind::Part(*channel);
+        let (first, rest) = bytes.split_at(bytes.len().min(MAX_PAYLOAD_BYTES));
+        let rest = rest.chunks(MAX_PAYLOAD_BYTES).map(move |payload| Piece {
+            kind,
+            continued: true,
+            payload,
+        });
+        std::iter::once(Piece {
+            kind,
+            continued: false,
+            payload: first,
+        })
+        .chain(rest)
+    })
+}
+
+/// A segment that is complete and not yet released.
+#[derive(Debug, Clone, Copy)]
+struct Retained {
+    number: u64,
+    bytes: u64,
+}
+
+pub(crate) struct Writer {
+    folder: Folder,
+    life: Life,
+    limits: Limits,
+    clock: Clock,
+    poisoned: Arc<AtomicBool>,
+    file: Arc<dyn DiskFile>,
+    number: u64,
+    seed: u32,
+    /// The end of the last whole append in the current segment.
+    offset: u64,
+    next_seq: u64,
+    last_mono_ns: u64,
+    running: u64,
+    ended: bool,
+    retained: VecDeque<Retained>,
+    retained_bytes: u64,
+    scratch: Vec<u8>,
+}
+
+/// Where an existing log is taken up again.
+pub(crate) struct Tail {
+    pub(crate) number: u64,
+    pub(crate) offset: u64,
+    pub(crate) next_seq: u64,
+}
+
+impl Writer {
+    /// Begins a log with its first segment, or goes on with a fresh segment behind a damaged one.
+    pub(crate) fn begin(
+        folder: Folder,
+        life: Life,
+        limits: Limits,
+        clock: Clock,
+        number: u64,
+        first_seq: u64,
+    ) -> Result<Self> {
+        let header = SegmentHeader {
+            recorder: life.recorder,
+            number,
+            first_seq,
+            began_unix_ns: life.began_unix_ns,
+        };
+        let file = create_segment(&folder, &header)?;
+        let tail = Tail {
+            number,
+            offset: SEGMENT_HEADER_BYTES,
+            next_seq: first_seq,
+        };
+        Ok(Self::on(folder, life, limits, clock, file, &tail))
+    }
+
+    /// Goes on writing behind the last whole record of a log.
+    pub(crate) fn on(
+        folder: Folder,
+        life: Life,
+        limits: Limits,
+        clock: Clock,
+        file: Arc<dyn DiskFile>,
+        tail: &Tail,
+    ) -> Self {
+        let Tail {
+            number,
+            offset,
+            next_seq,
+        } = *tail;
+        let seed = SegmentHeader {
+            recorder: life.recorder,
+            number,
+            first_seq: next_seq,
+            began_unix_ns: life.began_unix_ns,
+        }
+        .seed();
+        Self {
+            folder,
+            life,
+            limits,
+            clock,
+            poisoned: Arc::default(),
+            file,
+            number,
+            seed,
+            offset,
+            next_seq,
+            last_mono_ns: 0,
+            running: 0,
+            ended: false,
+            retained: VecDeque::new(),
+            retained_bytes: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Appends records that take a new sequence number, which is returned.
+    pub(crate) fn append_new<'a>(
+        &mut self,
+        claim: Claim,
+        pieces: impl Iterator<Item = Piece<'a>> + Clone,
+    ) -> Result<(u64, Position)> {
+        let seq = self.next_seq;
+        if self.ended {
+            return Err(Error::Ended);
+        }
+        let position = self.append(claim, seq, pieces)?;
+        self.next_seq += 1;
+        match claim {
+            Claim::Begin => self.running += 1,
+            // Of the two life records the first has sequence number 0.
+            Claim::Life => self.ended = seq != 0,
+            _ => {}
+        }
+        Ok((seq, position))
+    }
+
+    /// Appends records of the entry `seq`. Returns where the log now ends.
+    pub(crate) fn append<'a>(
+        &mut self,
+        claim: Claim,
+        seq: u64,
+        pieces: impl Iterator<Item = Piece<'a>> + Clone,
+    ) -> Result<Position> {
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        let mut bytes = 0;
+        for piece in pieces.clone() {
+            if piece.payload.len() > MAX_PAYLOAD_BYTES {
+                return Err(Error::TooLarge(piece.payload.len()));
+            }
+            bytes += RECORD_HEADER_BYTES + piece.payload.len() as u64;
+        }
+        if bytes > MAX_APPEND_BYTES {
+            return Err(Error::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX)));
+        }
+        let rotates = self.offset > SEGMENT_HEADER_BYTES && self.offset + bytes > self.limits.segment_bytes;
+        self.admit(claim, bytes + if rotates { SEGMENT_HEADER_BYTES } else { 0 })?;
+        if rotates {
+            self.rotate()?;
+        }
+        self.offset = self.write(seq, pieces).map_err(|error| self.undo(error))?;
+        if claim == Claim::End {
+            self.running = self.running.saturating_sub(1);
+        }
+        Ok(self.position())
+    }
+
+    /// The end of the log.
+    pub(crate) const fn position(&self) -> Position {
+        Position {
+            segment: self.number,
+            offset: self.offset,
+        }
+    }
+
+    /// Bytes of all retained segments.
+    pub(crate) const fn total_bytes(&self) -> u64 {
+        self.retained_bytes + self.offset
+    }
+
+    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
+        self.file.clone()
+    }
+
+    pub(crate) fn poisoned(&self) -> Arc<AtomicBool> {
+        self.poisoned.clone()
+    }
+
+    pub(crate) const fn running(&self) -> u64 {
+        self.running
+    }
+
+    pub(crate) const fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The lowest segment that still exists.
+    pub(crate) fn first_segment(&self) -> u64 {
+        self.retained.front().map_or(self.number, |segment| segment.number)
+    }
+
+    /// The folder has been renamed (it is given its name when its life has begun).
+    pub(crate) fn moved_to(&mut self, folder: Folder) {
+        self.folder = folder;
+    }
+
+    /// The lowest segment has been deleted; its bytes are free again.
+    pub(crate) fn forget(&mut self, number: u64) {
+        if self.retained.front().is_some_and(|segment| segment.number == number) {
+            self.retained_bytes -= self.retained.pop_front().map_or(0, |segment| segment.bytes);
+        }
+    }
+
+    /// Checks the bound for `bytes` more. What stays free afterwards must hold the Ends of the entries then running and the
+    /// LifeEnd, and, unless notes themselves ask, the notes. An End that fits in its entry's reserve passes always: that
+    /// room was kept when the entry began.
+    fn admit(&self, claim: Claim, bytes: u64) -> Result<()> {
+        let running = match claim {
+            Claim::Begin => self.running + 1,
+            Claim::End if bytes <= END_RESERVE => return Ok(()),
+            Claim::End => self.running.saturating_sub(1),
+            Claim::Life => return Ok(()),
+            Claim::Part | Claim::Note => self.running,
+        };
+        let notes = if claim == Claim::Note { 0 } else { NOTE_RESERVE };
+        let kept = running
+            .saturating_mul(END_RESERVE)
+            .saturating_add(notes + LIFE_END_RESERVE);
+        let after = self.total_bytes().saturating_add(bytes).saturating_add(kept);
+        if after > self.limits.max_bytes {
+            Err(Error::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Leaves the current segment for a new one. When that fails the current one stays in use.
+    fn rotate(&mut self) -> Result<()> {
+        let header = SegmentHeader {
+            recorder: self.life.recorder,
+            number: self.number + 1,
+            first_seq: self.next_seq,
+            began_unix_ns: self.life.began_unix_ns,
+        };
+        self.file = create_segment(&self.folder, &header).inspect_err(|error| {
+            if matches!(error, Error::Poisoned) {
+                self.poisoned.store(true, Ordering::Release);
+            }
+        })?;
+        self.retained.push_back(Retained {
+            number: self.number,
+            bytes: self.offset,
+        });
+        self.retained_bytes += self.offset;
+        self.number = header.number;
+        self.seed = header.seed();
+        self.offset = SEGMENT_HEADER_BYTES;
+        Ok(())
+    }
+
+    /// Encodes and writes the records from the current end on; returns the new end.
+    fn write<'a>(&mut self, seq: u64, pieces: impl Iterator<Item = Piece<'a>>) -> Result<u64> {
+        let mono_ns = (self.clock)().max(self.last_mono_ns);
+        self.last_mono_ns = mono_ns;
+        self.scratch.clear();
+        let mut end = self.offset;
+        for Piece {
+            kind,
+            continued,
+            payload,
+        } in pieces
+        {
+            let payload_crc = crc32c::crc32c(payload);
+            let payload_len = payload.len() as u32;
+            let header = RecordHeader {
+                kind,
+                continued,
+                seq,
+                mono_ns,
+                payload_len,
+                payload_crc,
+            }
+            .encode(self.seed);
+            self.put(&mut end, &header)?;
+            self.put(&mut end, payload)?;
+        }
+        self.flush(&mut end)?;
+        Ok(end)
+    }
+
+    fn put(&mut self, end: &mut u64, bytes: &[u8]) -> Result<()> {
+        if self.scratch.len() + bytes.len() > SCRATCH_BYTES {
+            self.flush(end)?;
+        }
+        if bytes.len() > SCRATCH_BYTES {
+            write_all_at(&*self.file, bytes, *end).map_err(Error::io("writing to a segment"))?;
+            *end += bytes.len() as u64;
+        } else {
+            self.scratch.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, end: &mut u64) -> Result<()> {
+        write_all_at(&*self.file, &self.scratch, *end).map_err(Error::io("writing to a segment"))?;
+        *end += self.scratch.len() as u64;
+        self.scratch.clear();
+        Ok(())
+    }
+
+    /// Cuts away what a failed append left behind, and passes on its error, or `Poisoned` when the cut fails too.
+    fn undo(&self, error: Error) -> Error {
+        match self.file.set_len(self.offset) {
+            Ok(()) => error,
+            Err(cut) => {
+                tracing::error!(%error, %cut, "a failed write to the spool could not be undone; recording stops until a restart");
+                self.poisoned.store(true, Ordering::Release);
+                Error::Poisoned
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("dir", &self.folder.dir)
+            .field("end", &self.position())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Creates a segment with its header. On failure no file is left behind, or, when that fails too, the answer is `Poisoned`:
+/// a half-written header in the way of the next segment's name cannot be written around.
+fn create_segment(folder: &Folder, header: &SegmentHeader) -> Result<Arc<dyn DiskFile>> {
+    let path = folder.segment_path(header.number);
+    let file = folder.fs.create(&path).map_err(Error::io("creating a segment"))?;
+    let Err(error) = write_all_at(&*file, &header.encode(), 0) else {
+        return Ok(file);
+    };
+    match folder.fs.remove_file(&path) {
+        Ok(()) => Err(Error::io("writing a segment's header")(error)),
+        Err(cut) => {
+            tracing::error!(%error, %cut, "a half-created spool segment could not be removed; recording stops until a restart");
+            Err(Error::Poisoned)
+        }
+    }
+}
