@@ -1,11 +1,13 @@
 //! Formats on the wire, and nothing else: no IO, no clock, no runtime.
 //!
 //! Everything here is a function from bytes to values. What comes in was written by strangers (a client, an upstream,
-//! a torn connection), so no function of this crate panics on any input, and none of them needs more memory than a
-//! small multiple of what it was given.
+//! a torn connection), so no function of this crate panics on any input, and time and memory are linear in it.
 
+pub mod anthropic;
+pub mod assembled;
 pub mod digest;
 pub mod encoding;
 pub mod head;
 pub mod redact;
 pub mod spans;
+pub mod sse;
