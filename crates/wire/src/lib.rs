@@ -8,6 +8,7 @@ pub mod assembled;
 pub mod digest;
 pub mod encoding;
 pub mod head;
+pub mod openai;
 pub mod redact;
 pub mod spans;
 pub mod sse;
