@@ -1,0 +1,161 @@
+//! The real Claude Code, in the versions that `scripts/test` installs.
+//!
+//! Each run has a home folder of its own, the dummy key, no traffic besides the model's, and a deadline. The versions lie
+//! in `target/claude-code/VERSION` (`ICCM_TEST_CLAUDE_DIR` names another folder); a version that is missing fails.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::DUMMY_KEY;
+use crate::process::{self, Finished};
+use crate::recorder::Place;
+
+/// A native program, the newest when this was written.
+pub const NEWEST: &str = "2.1.330";
+/// A native program, what npm gives to Node 20.
+pub const MIDDLE: &str = "2.1.197";
+/// Pure JavaScript, without session headers; its sub-agent tool is called `Task`.
+pub const OLDEST: &str = "2.0.5";
+
+/// How long one run may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The program of a version.
+pub fn program(version: &str) -> PathBuf {
+    let installed = std::env::var_os("ICCM_TEST_CLAUDE_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/claude-code"),
+        PathBuf::from,
+    );
+    let program = installed.join(version).join("node_modules/.bin/claude");
+    assert!(
+        program.exists(),
+        "Claude Code {version} is not installed at {}; run scripts/test, which installs it, or set ICCM_TEST_CLAUDE_DIR",
+        program.display()
+    );
+    program
+}
+
+/// A user's home and project, for one or more runs.
+#[derive(Debug)]
+pub struct Home {
+    folder: TempDir,
+    version: String,
+}
+
+/// What a run printed (`--output-format stream-json`).
+#[derive(Debug)]
+pub struct Transcript {
+    /// The process's end.
+    pub finished: Finished,
+    /// The lines.
+    pub events: Vec<Value>,
+}
+
+impl Home {
+    /// A new home for that version.
+    pub fn new(version: &str) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("claude-e2e-")
+            .tempdir()
+            .expect("a temporary folder");
+        let home = Self {
+            folder,
+            version: version.to_owned(),
+        };
+        for folder in ["project", "tmp", "home"] {
+            std::fs::create_dir(home.folder.path().join(folder)).expect("a folder");
+        }
+        let notes = "# Project notes\nUse python3. Keep modules small.\n";
+        std::fs::write(home.project().join("CLAUDE.md"), notes).expect("a file");
+        home
+    }
+
+    /// The folder that the agent works in.
+    pub fn project(&self) -> PathBuf {
+        self.folder.path().join("project")
+    }
+
+    /// A prompt that runs `script` in this project.
+    pub fn prompt(&self, script: &str) -> String {
+        format!("SCRIPT:{script} DIR:{} Please go on.", self.project().display())
+    }
+
+    /// The words of a command that asks `prompt`.
+    pub fn words(&self, prompt: &str, further: &[&str]) -> Vec<OsString> {
+        let mut words = vec![program(&self.version).into_os_string()];
+        words.extend(["-p", prompt, "--output-format", "stream-json", "--verbose"].map(OsString::from));
+        words.extend(further.iter().map(OsString::from));
+        words.extend(["--allowedTools", "Bash,Read,Write,Agent,Task"].map(OsString::from));
+        words
+    }
+
+    /// Asks without a recorder.
+    pub fn ask_directly(&self, base_url: &str, prompt: &str, further: &[&str]) -> Transcript {
+        let words = self.words(prompt, further);
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .env_clear()
+            .env("ANTHROPIC_BASE_URL", base_url);
+        self.finish(command)
+    }
+
+    /// Asks through `iccm run`.
+    pub fn ask_recorded(&self, place: &Place, upstream: &str, prompt: &str, further: &[&str]) -> Transcript {
+        let start = ["run", "--upstream", upstream, "--"].map(OsString::from);
+        self.finish(place.command(start.into_iter().chain(self.words(prompt, further))))
+    }
+
+    /// Gives a command this home and project.
+    pub fn prepare(&self, command: &mut Command) {
+        let home = self.folder.path().join("home");
+        command
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &home)
+            .env("CLAUDE_CONFIG_DIR", home.join(".claude"))
+            .env("TMPDIR", self.folder.path().join("tmp"))
+            .env("ANTHROPIC_API_KEY", DUMMY_KEY)
+            .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+            .env("DISABLE_AUTOUPDATER", "1")
+            .env("LANG", "C.UTF-8")
+            .current_dir(self.project());
+    }
+
+    fn finish(&self, mut command: Command) -> Transcript {
+        self.prepare(&mut command);
+        let finished = process::run(command, PATIENCE);
+        let events = String::from_utf8_lossy(&finished.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        Transcript { finished, events }
+    }
+}
+
+impl Transcript {
+    /// The last event; panics with everything the run said when it is no successful result.
+    pub fn result(&self) -> &Value {
+        let result = self.events.iter().rev().find(|event| event["type"] == "result");
+        let good = result.filter(|result| result["is_error"] == false && self.finished.status.success());
+        good.unwrap_or_else(|| {
+            let Finished { status, stdout, stderr } = &self.finished;
+            panic!(
+                "Claude Code failed: {status}\nstderr: {stderr}\nstdout: {}",
+                String::from_utf8_lossy(stdout)
+            )
+        })
+    }
+
+    /// The session's id, as Claude Code says it.
+    pub fn session_id(&self) -> String {
+        self.result()["session_id"]
+            .as_str()
+            .expect("a result names its session")
+            .to_owned()
+    }
+}
