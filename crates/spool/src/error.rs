@@ -25,8 +25,8 @@ pub enum Error {
     /// The entry has already been finished.
     #[error("the entry is already finished")]
     Closed,
-    /// The life cannot end while entries are running (their number is given).
-    #[error("{0} entries are still running")]
+    /// The life cannot end while entries are running (their number is given), nor its folder be removed before it has ended.
+    #[error("the recorder's life goes on; {0} entries are running")]
     StillRunning(u64),
     /// A control payload (of a begin, an end, a note or a life record) exceeds
     /// [`MAX_PAYLOAD_BYTES`](crate::MAX_PAYLOAD_BYTES), or one call's parts exceed 4 GiB. (A part that is too large for one

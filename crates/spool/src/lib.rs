@@ -38,6 +38,8 @@ mod reader;
 pub mod recovery;
 mod spool;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

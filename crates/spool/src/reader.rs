@@ -19,8 +19,6 @@ use crate::format::{
 };
 use crate::spool::Spool;
 
-const WINDOW_BYTES: usize = 64 << 10;
-
 /// Where a record's payload lies. Read it with [`Reader::read`], or make a [`Blob`] of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
@@ -81,16 +79,19 @@ struct Current {
     is_left: bool,
 }
 
-/// Bytes of the current segment that have been read ahead.
+/// Bytes of a segment that have been read ahead.
 #[derive(Debug, Default)]
-struct Window {
+pub(crate) struct Window {
     segment: u64,
     offset: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    fn get(&self, segment: u64, offset: u64, len: usize) -> Option<&[u8]> {
+    pub(crate) const CAPACITY: usize = 64 << 10;
+
+    /// Bytes of a segment, if the window holds them all.
+    pub(crate) fn get(&self, segment: u64, offset: u64, len: usize) -> Option<&[u8]> {
         let from = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
         if segment != self.segment {
             None
@@ -100,8 +101,8 @@ impl Window {
     }
 
     /// Reads as much as fits from `offset` on, but not beyond `end`.
-    fn fill(&mut self, segment: u64, file: &dyn DiskFile, offset: u64, end: u64) -> std::io::Result<()> {
-        let len = end.saturating_sub(offset).min(WINDOW_BYTES as u64) as usize;
+    pub(crate) fn fill(&mut self, segment: u64, file: &dyn DiskFile, offset: u64, end: u64) -> std::io::Result<()> {
+        let len = end.saturating_sub(offset).min(Self::CAPACITY as u64) as usize;
         (self.segment, self.offset) = (segment, offset);
         self.bytes.resize(len, 0);
         let read = read_up_to(file, &mut self.bytes, offset).inspect_err(|_| self.bytes.clear())?;

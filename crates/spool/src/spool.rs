@@ -343,6 +343,19 @@ impl Spool {
         sync::sync_now(self.shared())
     }
 
+    /// Deletes the folder of a life that has ended: all that is in it is stored elsewhere. Readers and blobs of it fail afterwards.
+    pub fn remove(&self) -> Result<()> {
+        if !self.shared().ended.load(Ordering::Acquire) {
+            return Err(Error::StillRunning(self.running()));
+        }
+        let _releasing = lock(&self.shared().releasing);
+        self.shared()
+            .files
+            .folder()
+            .remove()
+            .map_err(Error::io("removing the spool's folder"))
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.owner.shared
     }

@@ -284,10 +284,6 @@ impl Writer {
         self.running
     }
 
-    pub(crate) const fn ended(&self) -> bool {
-        self.ended
-    }
-
     /// The lowest segment that still exists.
     pub(crate) fn first_segment(&self) -> u64 {
         self.retained.front().map_or(self.number, |segment| segment.number)
