@@ -1,0 +1,165 @@
+//! Which headers end at the gateway.
+//!
+//! RFC 9110, section 7.6.1: `Connection` and what it names, `Keep-Alive`, `Proxy-Connection`, `TE` and `Upgrade` belong
+//! to one connection and are not forwarded. Everything else passes in its order, with its case, repeated names included.
+//!
+//! Three points that the RFC leaves to us:
+//! - `Transfer-Encoding` stays in the map: hyper frames the forwarded body by it, and drops it where the next connection
+//!   has other framing (HTTP/2, no body). A `Content-Length` beside it goes (RFC 9112, section 6.3), so that the two
+//!   sides cannot disagree about where the message ends.
+//! - A `Connection` header may not take away `Host`, `Content-Length` or `Transfer-Encoding`: framing and routing are
+//!   not the client's to remove.
+//! - `Upgrade: h2c` is ignored, as section 7.8 allows; any other upgrade is refused with 501 instead of being forwarded as
+//!   a request that cannot mean what its sender meant ([`upgrade`]).
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// The headers that go on, in their order. `host`, if given, replaces the value of `Host` in its place (and is added
+/// where there was none, as HTTP/1.0 allows).
+pub(super) fn end_to_end(headers: HeaderMap, host: Option<&HeaderValue>) -> HeaderMap {
+    let named = named_by_connection(&headers);
+    let framed_by_encoding = headers.contains_key(header::TRANSFER_ENCODING);
+    let mut forwarded = HeaderMap::with_capacity(headers.len() + 1);
+    let mut name = None;
+    for (next, value) in headers {
+        name = next.or(name);
+        let Some(name) = &name else { continue };
+        let ends_here = is_hop_by_hop(name)
+            || named.contains(name)
+            || (framed_by_encoding && *name == header::CONTENT_LENGTH)
+            || (host.is_some() && *name == header::HOST && forwarded.contains_key(header::HOST));
+        if ends_here {
+            continue;
+        }
+        match host {
+            Some(host) if *name == header::HOST => forwarded.append(name.clone(), host.clone()),
+            _ => forwarded.append(name.clone(), value),
+        };
+    }
+    if let Some(host) = host
+        && !forwarded.contains_key(header::HOST)
+    {
+        forwarded.insert(header::HOST, host.clone());
+    }
+    forwarded
+}
+
+/// The protocol that a request asks to upgrade to, unless it is one that may be ignored.
+pub(super) fn upgrade(headers: &HeaderMap) -> Option<String> {
+    let protocols = tokens(headers, &header::UPGRADE);
+    protocols
+        .filter(|protocol| !protocol.eq_ignore_ascii_case("h2c"))
+        .map(str::to_owned)
+        .next()
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TE
+        || *name == header::UPGRADE
+        || *name == "keep-alive"
+        || *name == "proxy-connection"
+        || *name == "http2-settings"
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let keep = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    tokens(headers, &header::CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| !keep.contains(name))
+        .collect()
+}
+
+/// The comma-separated tokens of all fields of one name.
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn lines(map: &HeaderMap) -> Vec<(&str, &str)> {
+        map.iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_ends_here() {
+        let headers = map(&[
+            ("host", "client.example"),
+            ("connection", "keep-alive, X-Private"),
+            ("keep-alive", "timeout=5"),
+            ("x-private", "1"),
+            ("te", "trailers"),
+            ("proxy-connection", "keep-alive"),
+            ("upgrade", "h2c"),
+            ("accept", "a"),
+            ("accept", "b"),
+            ("x-last", "z"),
+        ]);
+        let host = HeaderValue::from_static("api.example");
+        assert_eq!(
+            lines(&end_to_end(headers, Some(&host))),
+            [
+                ("host", "api.example"),
+                ("accept", "a"),
+                ("accept", "b"),
+                ("x-last", "z")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_connection_header_cannot_take_framing_away() {
+        let headers = map(&[
+            ("connection", "content-length, host"),
+            ("content-length", "3"),
+            ("host", "a"),
+        ]);
+        assert_eq!(
+            lines(&end_to_end(headers, None)),
+            [("content-length", "3"), ("host", "a")]
+        );
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_encoding_goes() {
+        let headers = map(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+        assert_eq!(lines(&end_to_end(headers, None)), [("transfer-encoding", "chunked")]);
+    }
+
+    #[test]
+    fn a_request_without_host_gets_the_upstreams() {
+        let host = HeaderValue::from_static("api.example");
+        assert_eq!(
+            lines(&end_to_end(map(&[("a", "b")]), Some(&host))),
+            [("a", "b"), ("host", "api.example")]
+        );
+    }
+
+    #[test]
+    fn only_the_upgrade_that_may_be_ignored_is_ignored() {
+        assert_eq!(upgrade(&map(&[("upgrade", "h2c")])), None);
+        assert_eq!(
+            upgrade(&map(&[("upgrade", "h2c, websocket")])),
+            Some("websocket".into())
+        );
+        assert_eq!(upgrade(&map(&[])), None);
+    }
+}

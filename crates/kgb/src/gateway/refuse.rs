@@ -1,0 +1,117 @@
+//! What the gateway itself has to refuse, said in the shape of the API.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http_body_util::Full;
+use hyper::Response;
+use uuid::Uuid;
+use winni::model::Outcome;
+
+use super::body::ResponseBody;
+use crate::entry::{RESPONSE_BODY, RESPONSE_HEAD};
+use crate::recorder::{Kept, Recording};
+
+/// Names the outcome in a response that no upstream has given.
+const ERROR: HeaderName = HeaderName::from_static("x-iccm-error");
+/// Names the exchange in every response.
+const EXCHANGE_ID: HeaderName = HeaderName::from_static("x-iccm-exchange-id");
+
+/// A refusal: what the client is told.
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) outcome: Outcome,
+    /// What, why, and what to do.
+    pub(super) message: String,
+}
+
+impl Refusal {
+    /// The upstream could not be reached.
+    pub(super) fn unreachable(upstream: &str, why: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            outcome: Outcome::UpstreamUnreachable,
+            message: format!(
+                "iccm could not reach the upstream {upstream}: {why}. Check the network and the --upstream setting."
+            ),
+        }
+    }
+
+    /// The request cannot be forwarded.
+    pub(super) fn not_forwardable(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            outcome: Outcome::Refused,
+            message: message.into(),
+        }
+    }
+
+    /// The request cannot be recorded, and policy forbids to let it pass.
+    pub(super) fn not_recordable(why: &str) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            outcome: Outcome::Refused,
+            message: format!(
+                "iccm refused this request because it cannot be recorded: {why}. Make room on the disk that holds its \
+                 data folder, or allow unrecorded traffic with --when-spool-full pass-unrecorded."
+            ),
+        }
+    }
+
+    /// The answer, for an exchange that is not on record.
+    pub(super) fn unrecorded(self) -> Response<ResponseBody> {
+        let (head, body) = self.head_and_body();
+        response(self.status, head, body)
+    }
+
+    /// Ends the exchange with this refusal and gives the answer. `None`: not even that may pass unrecorded.
+    pub(super) async fn answer(self, recording: Recording, method: &Method) -> Option<Response<ResponseBody>> {
+        let (mut headers, body) = self.head_and_body();
+        let head = recording
+            .running()
+            .recorder()
+            .response_head(self.status, Version::HTTP_11, &headers);
+        headers.insert(EXCHANGE_ID, exchange_id(recording.id()));
+        let sent: &[u8] = if *method == Method::HEAD { &[] } else { &body };
+        let running = recording.running().clone();
+        let kept = recording.finish(&[(RESPONSE_HEAD, &head), (RESPONSE_BODY, sent)], self.outcome);
+        if kept == Kept::MustNotPass {
+            return Some(response(self.status, headers, body));
+        }
+        if running.needs_sync() && running.recorder().sync(running.written()).await.is_err() {
+            return None;
+        }
+        Some(response(self.status, headers, body))
+    }
+
+    fn head_and_body(&self) -> (HeaderMap, Bytes) {
+        let error = serde_json::json!({
+            "type": "error",
+            "error": {"type": "api_error", "message": self.message},
+        });
+        let body = Bytes::from(error.to_string());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(ERROR, HeaderValue::from_static(self.outcome.name()));
+        (headers, body)
+    }
+}
+
+/// The value of `x-iccm-exchange-id`.
+pub(super) fn exchange_id(id: Uuid) -> HeaderValue {
+    // Hex digits and dashes always are a header value.
+    HeaderValue::from_str(&id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Adds the exchange's id to a response's headers: the only thing that the gateway adds.
+pub(super) fn name_exchange(headers: &mut HeaderMap, id: Uuid) {
+    headers.insert(EXCHANGE_ID, exchange_id(id));
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(Full::new(body)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
