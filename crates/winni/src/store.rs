@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::model::{
-    Batch, Conversation, ConversationFilter, Event, EventCursor, Exchange, ExchangeFilter, Part, SearchHit, SearchQuery,
-    Stats, Turn,
+    Batch, Conversation, ConversationFilter, Event, EventCursor, Exchange, ExchangeFilter, Part, SearchHit,
+    SearchQuery, Stats, Turn,
 };
 
 /// What can go wrong with the data lake.
@@ -31,6 +31,9 @@ pub enum Error {
     /// The recorded bytes could not be read from the spool.
     #[error("cannot read the spool: {0}")]
     Source(std::io::Error),
+    /// What was asked for could not be written out.
+    #[error("cannot write: {0}")]
+    Output(std::io::Error),
 }
 
 /// Result of a call to the data lake.

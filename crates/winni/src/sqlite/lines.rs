@@ -1,0 +1,241 @@
+//! Sessions, conversations and messages in SQLite: finding a request's place, adding turns.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use crate::conversation::identity::{Chain, Role};
+use crate::conversation::threading::{self, Known, Place, Step};
+use crate::model::Timestamp;
+use crate::store::Result;
+
+/// A row of `message` with its indexes and its place in the queue for the index, measured.
+pub(super) const MESSAGE_ROW: u64 = 84;
+
+/// Where a turn's content is: elements of a request's history, or the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) first: i64,
+    pub(super) count: i64,
+}
+
+impl Source {
+    /// The exchange's response.
+    pub(super) const RESPONSE: Source = Source { first: -1, count: 1 };
+}
+
+/// A turn to be added.
+pub(super) struct NewTurn {
+    pub(super) turn: u64,
+    pub(super) role: Role,
+    pub(super) complete: bool,
+    pub(super) chain: Chain,
+    pub(super) source: Source,
+}
+
+/// A conversation to be added.
+pub(super) struct NewConversation {
+    pub(super) session: i64,
+    pub(super) agent: Option<String>,
+    pub(super) parent: Option<i64>,
+    pub(super) fork: Option<(i64, u64)>,
+    pub(super) title: Option<String>,
+    pub(super) at: Timestamp,
+}
+
+/// The tables of one tenant, within a transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) tenant: i64,
+}
+
+impl Lines<'_> {
+    /// The session's number; it is created if it is new. `derived`: the client named none.
+    pub(super) fn session(&self, name: &str, derived: bool) -> Result<i64> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT id FROM session WHERE tenant = ?1 AND name = ?2")?
+            .query_row(params![self.tenant, name], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = found {
+            return Ok(id);
+        }
+        self.connection
+            .prepare_cached("INSERT INTO session (tenant, name, derived) VALUES (?1, ?2, ?3)")?
+            .execute(params![self.tenant, name, derived])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// Where a history belongs. Without a session, all conversations of clients that name none are local.
+    pub(super) fn place(&self, session: Option<i64>, agent: Option<&str>, history: &[Step]) -> Result<Place> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT m.conversation, m.turn, c.tip, c.agent, c.session, s.derived,
+                    coalesce((SELECT t.complete FROM message t
+                              WHERE t.tenant = m.tenant AND t.conversation = m.conversation AND t.turn = c.tip), 1)
+             FROM message m
+             JOIN conversation c ON c.id = m.conversation
+             JOIN session s ON s.id = c.session
+             WHERE m.tenant = ?1 AND m.chain = ?2 ORDER BY m.conversation DESC LIMIT 64",
+        )?;
+        let known = |row: &Row<'_>| {
+            let (of_agent, of_session): (Option<String>, i64) = (row.get(3)?, row.get(4)?);
+            let derived: bool = row.get(5)?;
+            let same_agent = of_agent.as_deref() == agent;
+            let local = same_agent && session.map_or(derived, |s| s == of_session);
+            // Another agent's line in the same session is nothing to fork from.
+            let foreign = !local && (of_agent.is_some() || agent.is_some());
+            let known = Known {
+                conversation: row.get(0)?,
+                turn: row.get::<_, i64>(1)? as u64,
+                tip: row.get::<_, i64>(2)? as u64,
+                tip_complete: row.get(6)?,
+                local,
+            };
+            Ok((!foreign).then_some(known))
+        };
+        threading::place(history, session.is_some(), |chain| {
+            let rows = query.query_map(params![self.tenant, chain], known)?;
+            let found: std::result::Result<Vec<_>, rusqlite::Error> =
+                rows.filter_map(std::result::Result::transpose).collect();
+            Ok(found?)
+        })
+    }
+
+    pub(super) fn create(&self, new: &NewConversation) -> Result<i64> {
+        let uuid = Uuid::now_v7();
+        self.connection
+            .prepare_cached(
+                "INSERT INTO conversation
+                 (tenant, uuid, session, agent, parent, fork_of, fork_turn, title, source, created_at, updated_at, tip)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'captured', ?9, ?9, ?10)",
+            )?
+            .execute(params![
+                self.tenant,
+                uuid.as_bytes(),
+                new.session,
+                new.agent,
+                new.parent,
+                new.fork.map(|f| f.0),
+                new.fork.map(|f| f.1 as i64),
+                new.title,
+                new.at.0,
+                new.fork.map_or(0, |f| f.1 as i64),
+            ])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// Makes `turns` the end of the conversation; what it had from the first of them on (an answer that broke off)
+    /// gives way.
+    pub(super) fn add(&self, conversation: i64, exchange: i64, turns: &[NewTurn], at: Timestamp) -> Result<()> {
+        let Some(first) = turns.first() else { return Ok(()) };
+        self.connection
+            .prepare_cached("DELETE FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3")?
+            .execute(params![self.tenant, conversation, first.turn as i64])?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO message (tenant, conversation, turn, role, complete, chain, exchange, element, elements, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
+        let mut queue =
+            self.connection.prepare_cached("INSERT INTO message_unindexed (tenant, message) VALUES (?1, ?2)")?;
+        for turn in turns {
+            insert.execute(params![
+                self.tenant,
+                conversation,
+                turn.turn as i64,
+                turn.role as i64,
+                turn.complete,
+                turn.chain,
+                exchange,
+                turn.source.first,
+                turn.source.count,
+                at.0,
+            ])?;
+            queue.execute(params![self.tenant, self.connection.last_insert_rowid()])?;
+        }
+        let tip = first.turn + turns.len() as u64 - 1;
+        self.connection
+            .prepare_cached(
+                "UPDATE conversation SET tip = ?3, updated_at = max(updated_at, ?4) WHERE tenant = ?1 AND id = ?2",
+            )?
+            .execute(params![self.tenant, conversation, tip as i64, at.0])?;
+        Ok(())
+    }
+
+    /// The chain and wholeness of one turn held by the conversation itself.
+    pub(super) fn turn(&self, conversation: i64, turn: u64) -> Result<Option<(Chain, bool)>> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT chain, complete FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn = ?3",
+            )?
+            .query_row(params![self.tenant, conversation, turn as i64], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?)
+    }
+
+    pub(super) fn session_of(&self, conversation: i64) -> Result<i64> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT session FROM conversation WHERE tenant = ?1 AND id = ?2")?
+            .query_row(params![self.tenant, conversation], |row| row.get(0))?)
+    }
+
+    /// The session's conversations that no agent id was given for, newest first: number and last turn.
+    pub(super) fn main_lines(&self, session: i64, limit: u64) -> Result<Vec<(i64, u64)>> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT id, tip FROM conversation WHERE tenant = ?1 AND session = ?2 AND agent IS NULL
+             ORDER BY updated_at DESC, id DESC LIMIT ?3",
+        )?;
+        let rows = query.query_map(params![self.tenant, session, limit as i64], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// The newest conversation of an agent in a session.
+    pub(super) fn of_agent(&self, session: i64, agent: &str) -> Result<Option<i64>> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM conversation WHERE tenant = ?1 AND session = ?2 AND agent = ?3 ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row(params![self.tenant, session, agent], |row| row.get(0))
+            .optional()?)
+    }
+
+    pub(super) fn set_session_title(&self, session: i64, title: &str) -> Result<()> {
+        self.connection
+            .prepare_cached("UPDATE session SET title = ?3 WHERE tenant = ?1 AND id = ?2")?
+            .execute(params![self.tenant, session, title])?;
+        Ok(())
+    }
+
+    pub(super) fn set_summary_at(&self, session: i64, at: Option<Timestamp>) -> Result<()> {
+        self.connection
+            .prepare_cached("UPDATE session SET summary_at = ?3 WHERE tenant = ?1 AND id = ?2")?
+            .execute(params![self.tenant, session, at.map(|t| t.0)])?;
+        Ok(())
+    }
+
+    pub(super) fn summary_at(&self, session: i64) -> Result<Option<i64>> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT summary_at FROM session WHERE tenant = ?1 AND id = ?2")?
+            .query_row(params![self.tenant, session], |row| row.get(0))?)
+    }
+
+    /// The number of a text that many rows share.
+    pub(super) fn name(&self, text: &str) -> Result<i64> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT id FROM name WHERE tenant = ?1 AND text = ?2")?
+            .query_row(params![self.tenant, text], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = found {
+            return Ok(id);
+        }
+        self.connection
+            .prepare_cached("INSERT INTO name (tenant, text) VALUES (?1, ?2)")?
+            .execute(params![self.tenant, text])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+}

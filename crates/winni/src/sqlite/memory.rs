@@ -1,0 +1,85 @@
+//! What the writing side remembers between exchanges.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use super::blocks::OpenPacks;
+use super::bodies::{Base, BodyReader, Kept};
+use crate::content::manifest::{BlockHash, Manifest};
+use crate::conversation::identity::{MessageDigest, Role};
+use crate::recent::Recent;
+use crate::store::Result;
+
+/// What the writer remembers, so that it need not read it again. All of it can be forgotten at any time.
+pub(super) struct Memory {
+    pub(super) key: [u8; 32],
+    pub(super) packs: OpenPacks,
+    pub(super) raw: Recent<BlockHash, Arc<[u8]>>,
+    pub(super) messages: Recent<BlockHash, (Role, MessageDigest)>,
+    manifests: HashMap<i64, Base>,
+    erasures: i64,
+}
+
+/// Bytes of raw blocks in each generation.
+const RAW_BYTES: usize = 8 * 1024 * 1024;
+const MAX_MESSAGES: usize = 50_000;
+const MAX_MANIFESTS: usize = 64;
+
+impl Memory {
+    pub(super) fn new(key: [u8; 32]) -> Self {
+        Self {
+            key,
+            packs: OpenPacks::new(),
+            raw: Recent::new(RAW_BYTES),
+            messages: Recent::new(MAX_MESSAGES),
+            manifests: HashMap::new(),
+            erasures: 0,
+        }
+    }
+
+    pub(super) fn forget_uncommitted(&mut self) {
+        self.packs.forget();
+        self.raw.clear();
+        self.manifests.clear();
+    }
+
+    /// Another process may have erased what is remembered here as stored.
+    pub(super) fn heed_erasures(&mut self, connection: &Connection, tenant: i64) -> Result<()> {
+        let erasures = connection
+            .prepare_cached("SELECT erasures FROM total WHERE tenant = ?1")?
+            .query_row([tenant], |row| row.get(0))?;
+        if erasures != self.erasures {
+            self.forget_uncommitted();
+            self.erasures = erasures;
+        }
+        Ok(())
+    }
+
+    /// The newest request of the conversation, to write the next one's manifest relative to it.
+    pub(super) fn base(&self, connection: &Connection, tenant: i64, conversation: i64) -> Result<Option<Base>> {
+        if let Some(base) = self.manifests.get(&conversation) {
+            return Ok(Some(base.clone()));
+        }
+        let newest: Option<i64> = connection
+            .prepare_cached(
+                "SELECT max(id) FROM exchange WHERE tenant = ?1 AND request_form = 2 AND conversation IN
+             (?2, (SELECT fork_of FROM conversation WHERE tenant = ?1 AND id = ?2))",
+            )?
+            .query_row(params![tenant, conversation], |row| row.get(0))?;
+        let Some(exchange) = newest else { return Ok(None) };
+        let found = BodyReader::new(connection, tenant).manifest(exchange)?;
+        Ok(found.map(|(manifest, depth)| Base { exchange, manifest: Arc::new(manifest), depth }))
+    }
+
+    pub(super) fn remember(&mut self, conversation: i64, exchange: i64, kept: &Kept) {
+        if let Some((manifest, depth)) = &kept.manifest {
+            if self.manifests.len() >= MAX_MANIFESTS {
+                self.manifests.clear();
+            }
+            let manifest: Arc<Manifest> = manifest.clone();
+            self.manifests.insert(conversation, Base { exchange, manifest, depth: *depth });
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Winni on SQLite: one file, one writing thread, a few reading connections.
+//!
+//! Guaranteed: a batch is stored whole or not at all, and survives the loss of power once [`Store::append`] has
+//! returned. Several processes may use one file at once; they take turns at writing. Readers never wait for writers.
+
+mod append;
+mod blocks;
+mod bodies;
+mod erase;
+mod error;
+mod exchange;
+mod exchanges;
+mod history;
+mod lines;
+mod memory;
+mod placing;
+mod reading;
+mod schema;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::model::{
+    Batch, Conversation, ConversationFilter, Event, EventCursor, Exchange, ExchangeFilter, Part, SearchHit,
+    SearchQuery, Stats, Turn,
+};
+use crate::store::{Error, Result, Store, Watermark};
+use append::Writer;
+
+/// Calls that may wait for the writing thread; further callers wait for a place.
+const WRITER_QUEUE: usize = 16;
+
+/// Reading connections kept open.
+const READERS: usize = 4;
+
+type Job = Box<dyn FnOnce(&mut Writer) + Send>;
+
+/// A data lake in one SQLite file.
+pub struct SqliteStore {
+    jobs: mpsc::Sender<Job>,
+    readers: Arc<Readers>,
+}
+
+impl SqliteStore {
+    /// Opens the file, and creates it and its folder where needed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it cannot be opened now, [`Error::TooNew`] if a newer version wrote it.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)
+                    .map_err(|e| Error::Unavailable(format!("{}: {e}", folder.display())))?;
+            }
+            let writer = Writer::open(&path).map_err(|e| at_path(e, &path))?;
+            Ok::<_, Error>((writer, path))
+        });
+        let (writer, path) = opened.await.map_err(stopped)??;
+        let (jobs, queue) = mpsc::channel(WRITER_QUEUE);
+        std::thread::Builder::new()
+            .name("winni-writer".into())
+            .spawn(move || run_writer(writer, queue))
+            .map_err(|e| Error::Unavailable(format!("cannot start a thread: {e}")))?;
+        Ok(Self { jobs, readers: Arc::new(Readers { path, tenant: schema::DEFAULT_TENANT, idle: Mutex::default() }) })
+    }
+
+    /// Runs `work` on the writing thread, after what was asked before.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, done) = oneshot::channel();
+        let job: Job = Box::new(move |writer| {
+            // Nobody waits any more if the caller was cancelled; the work is done all the same.
+            let _unheard = answer.send(work(writer));
+        });
+        self.jobs.send(job).await.map_err(|_| Error::Unavailable("the writing thread has ended".into()))?;
+        done.await.map_err(|_| Error::Unavailable("the writing thread has ended".into()))?
+    }
+
+    /// Runs `work` on a reading connection.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, i64) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let readers = self.readers.clone();
+        tokio::task::spawn_blocking(move || readers.with(work)).await.map_err(stopped)?
+    }
+}
+
+/// Ends when the store is dropped and its last job is done.
+fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<Job>) {
+    while let Some(job) = queue.blocking_recv() {
+        job(&mut writer);
+    }
+}
+
+struct Readers {
+    path: PathBuf,
+    tenant: i64,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    fn with<T>(&self, work: impl FnOnce(&Connection, i64) -> Result<T>) -> Result<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.path).map_err(|e| at_path(e, &self.path))?,
+        };
+        let result = work(&connection, self.tenant);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // After an error the next reader looks at the file again: it may have been replaced.
+        if result.is_ok() && idle.len() < READERS {
+            idle.push(connection);
+        }
+        result
+    }
+}
+
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::Unavailable(format!("the work was stopped: {error}"))
+}
+
+fn at_path(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Unavailable(why) => Error::Unavailable(format!("{}: {why}", path.display())),
+        other => other,
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn append(&self, batch: Batch) -> Result<Watermark> {
+        self.write(move |writer| writer.append(batch)).await
+    }
+
+    async fn watermark(&self, recorder: Uuid) -> Result<Watermark> {
+        self.write(move |writer| writer.watermark(recorder)).await
+    }
+
+    async fn index_pending(&self, max: usize) -> Result<usize> {
+        self.write(move |writer| search::index_pending(writer, max)).await
+    }
+
+    async fn conversations(&self, filter: ConversationFilter) -> Result<Vec<Conversation>> {
+        self.read(move |connection, tenant| reading::conversations(connection, tenant, &filter)).await
+    }
+
+    async fn conversation(&self, id: Uuid) -> Result<Option<Conversation>> {
+        self.read(move |connection, tenant| reading::conversation(connection, tenant, id)).await
+    }
+
+    async fn turns(&self, conversation: Uuid, offset: u64, limit: Option<u64>) -> Result<Vec<Turn>> {
+        self.read(move |connection, tenant| reading::turns(connection, tenant, conversation, offset, limit)).await
+    }
+
+    async fn exchanges(&self, filter: ExchangeFilter) -> Result<Vec<Exchange>> {
+        self.read(move |connection, tenant| exchanges::list(connection, tenant, &filter)).await
+    }
+
+    async fn exchange(&self, id: Uuid) -> Result<Option<Exchange>> {
+        self.read(move |connection, tenant| exchanges::one(connection, tenant, id)).await
+    }
+
+    async fn part(&self, id: Uuid, part: Part, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>> {
+        // The sink is the caller's, so the reading happens on the caller's thread.
+        self.readers.with(|connection, tenant| {
+            let Some(row) = exchanges::row_of(connection, tenant, id)? else {
+                return Ok(None);
+            };
+            bodies::BodyReader::new(connection, tenant).part(row, part, sink).map(Some)
+        })
+    }
+
+    async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
+        self.read(move |connection, tenant| search::search(connection, tenant, &query)).await
+    }
+
+    async fn delete_conversation(&self, id: Uuid) -> Result<Option<u64>> {
+        self.write(move |writer| erase::conversation(writer, id)).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.read(stats).await
+    }
+
+    async fn event_cursor(&self) -> Result<EventCursor> {
+        self.read(exchanges::cursor).await
+    }
+
+    async fn events(&self, after: EventCursor, limit: u64) -> Result<(Vec<Event>, EventCursor)> {
+        self.read(move |connection, tenant| exchanges::events(connection, tenant, after, limit)).await
+    }
+}
+
+fn stats(connection: &Connection, tenant: i64) -> Result<Stats> {
+    let count = |table: &str| {
+        connection
+            .query_row(&format!("SELECT count(*) FROM {table} WHERE tenant = ?1"), [tenant], |row| row.get::<_, i64>(0))
+    };
+    let totals = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+    let (captured, stored, unrecorded) = connection.query_row(
+        "SELECT captured_bytes, stored_bytes, unrecorded FROM total WHERE tenant = ?1",
+        [tenant],
+        totals,
+    )?;
+    Ok(Stats {
+        conversations: count("conversation")? as u64,
+        messages: count("message")? as u64,
+        exchanges: count("exchange")? as u64,
+        mcp_frames: 0,
+        captured_bytes: captured as u64,
+        stored_bytes: stored as u64,
+        ratio: if stored > 0 { captured as f64 / stored as f64 } else { 0.0 },
+        unrecorded: unrecorded as u64,
+    })
+}

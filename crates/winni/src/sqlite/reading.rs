@@ -1,0 +1,362 @@
+//! Reading conversations: their lines, and what was said in each turn.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::bodies::BodyReader;
+use super::error::damaged;
+use super::history::history_key;
+use super::lines::Source;
+use crate::content::envelope::Envelope;
+use crate::conversation::identity::Role;
+use crate::conversation::message::Message;
+use crate::conversation::request::Api;
+use crate::conversation::response;
+use crate::conversation::text::{self, Block};
+use crate::model::{Conversation, ConversationFilter, ForkPoint, Timestamp, Turn};
+use crate::store::Result;
+
+/// A message's row.
+pub(super) struct MessageRow {
+    pub(super) id: i64,
+    pub(super) conversation_uuid: Uuid,
+    pub(super) turn: u64,
+    pub(super) role: Role,
+    pub(super) complete: bool,
+    pub(super) exchange: i64,
+    pub(super) exchange_uuid: Uuid,
+    pub(super) source: Source,
+    pub(super) created_at: Timestamp,
+}
+
+/// What [`MessageRow::of`] reads, in its order.
+pub(super) const MESSAGE_COLUMNS: &str = "m.id, c.uuid, m.turn, m.role, m.complete, m.exchange, x.uuid, \
+     m.element, m.elements, m.created_at";
+
+impl MessageRow {
+    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let role: usize = row.get(3)?;
+        Ok(Self {
+            id: row.get(0)?,
+            conversation_uuid: Uuid::from_bytes(row.get(1)?),
+            turn: row.get::<_, i64>(2)? as u64,
+            role: Role::ALL.get(role).copied().unwrap_or(Role::User),
+            complete: row.get(4)?,
+            exchange: row.get(5)?,
+            exchange_uuid: Uuid::from_bytes(row.get(6)?),
+            source: Source { first: row.get(7)?, count: row.get(8)? },
+            created_at: Timestamp(row.get(9)?),
+        })
+    }
+
+    /// A message's id follows from where and when it stands, so that it need not be stored.
+    pub(super) fn uuid(&self) -> Uuid {
+        message_uuid(self.created_at, self.conversation_uuid, self.turn)
+    }
+
+    pub(super) fn into_turn(self, content: Value) -> Turn {
+        Turn {
+            id: self.uuid(),
+            conversation_id: self.conversation_uuid,
+            turn: self.turn,
+            role: self.role.name().to_owned(),
+            content,
+            complete: self.complete,
+            created_at: self.created_at,
+            exchange_id: Some(self.exchange_uuid),
+            metadata: Value::Object(serde_json::Map::new()),
+        }
+    }
+}
+
+fn message_uuid(at: Timestamp, conversation: Uuid, turn: u64) -> Uuid {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(conversation.as_bytes());
+    hasher.update(&turn.to_le_bytes());
+    let mut random = [0; 10];
+    random.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
+    uuid::Builder::from_unix_timestamp_millis((at.0 / 1000).max(0) as u64, &random).into_uuid()
+}
+
+/// Reads what messages say, keeping what several messages of one exchange need.
+pub(super) struct ContentReader<'c> {
+    connection: &'c Connection,
+    tenant: i64,
+    bodies: BodyReader<'c>,
+    /// The exchange read last: its history's elements.
+    last: Option<(i64, Vec<Value>)>,
+}
+
+impl<'c> ContentReader<'c> {
+    pub(super) fn new(connection: &'c Connection, tenant: i64) -> Self {
+        Self { connection, tenant, bodies: BodyReader::new(connection, tenant), last: None }
+    }
+
+    /// The message's content: a string, or content blocks.
+    pub(super) fn content(&mut self, exchange: i64, source: Source) -> Result<Value> {
+        if source == Source::RESPONSE {
+            return self.answer(exchange);
+        }
+        let elements = self.history(exchange)?;
+        let first = usize::try_from(source.first).unwrap_or(usize::MAX);
+        let mut elements = elements.iter().skip(first).take(source.count as usize).cloned().map(Message::of);
+        let mut message = elements.next().ok_or_else(|| damaged(format!("exchange {exchange} lacks a message")))?;
+        elements.for_each(|next| message.join(next));
+        Ok(message.content)
+    }
+
+    fn answer(&mut self, exchange: i64) -> Result<Value> {
+        let Some(envelope) = self.envelope(exchange)? else {
+            return Ok(Value::Null);
+        };
+        let api: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT api FROM exchange WHERE tenant = ?1 AND id = ?2")?
+            .query_row(params![self.tenant, exchange], |row| row.get(0))?;
+        let api = match api {
+            Some(1) => Api::OpenAiChat,
+            Some(2) => Api::OpenAiResponses,
+            _ => Api::Anthropic,
+        };
+        let head = wire::head::ResponseHead::decode(&envelope.response_head)
+            .map_err(|e| damaged(format!("the response head of exchange {exchange}: {e}")))?;
+        let mut assembled = response::assemble(api, &head, &envelope.response_body);
+        Ok(assembled.as_mut().and_then(|a| a.message.get_mut("content")).map(Value::take).unwrap_or_default())
+    }
+
+    fn envelope(&mut self, exchange: i64) -> Result<Option<Envelope>> {
+        match self.bodies.row(exchange)? {
+            Some(row) => self.bodies.envelope(&row),
+            None => Ok(None),
+        }
+    }
+
+    fn history(&mut self, exchange: i64) -> Result<&[Value]> {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != exchange) {
+            let row = self.bodies.row(exchange)?.ok_or_else(|| damaged(format!("exchange {exchange} is missing")))?;
+            let body = self.bodies.request_body(exchange, &row)?;
+            let spans = wire::spans::find(&body).unwrap_or_default();
+            let parse = |range: &std::ops::Range<usize>| {
+                body.get(range.clone()).and_then(|b| serde_json::from_slice(b).ok()).unwrap_or(Value::Null)
+            };
+            let elements = spans.elements(history_key(&spans)).iter().map(parse).collect();
+            self.last = Some((exchange, elements));
+        }
+        Ok(self.last.as_ref().map(|(_, elements)| elements.as_slice()).unwrap_or_default())
+    }
+}
+
+/// Whether the conversation's last turn calls for a sub-agent with a prompt that is in `said`.
+pub(super) fn awaits_agent(
+    connection: &Connection,
+    tenant: i64,
+    conversation: i64,
+    tip: u64,
+    said: &str,
+) -> Result<bool> {
+    let found: Option<(i64, i64, i64)> = connection
+        .prepare_cached(
+            "SELECT exchange, element, elements FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn = ?3 AND role = 1",
+        )?
+        .query_row(params![tenant, conversation, tip as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((exchange, first, count)) = found else {
+        return Ok(false);
+    };
+    let content = ContentReader::new(connection, tenant).content(exchange, Source { first, count })?;
+    Ok(text::blocks(&content).iter().any(|block| match block {
+        Block::ToolUse { input, .. } => {
+            let prompt = input.get("prompt").and_then(Value::as_str).map(text::without_reminders).unwrap_or_default();
+            !prompt.is_empty() && said.contains(&prompt)
+        }
+        _ => false,
+    }))
+}
+
+/// The parts that make up a conversation's line: (conversation, last turn of it that belongs to the line), oldest first.
+pub(super) fn line(connection: &Connection, tenant: i64, conversation: i64) -> Result<Vec<(i64, u64)>> {
+    let mut parts = vec![(conversation, u64::MAX)];
+    let mut query =
+        connection.prepare_cached("SELECT fork_of, fork_turn FROM conversation WHERE tenant = ?1 AND id = ?2")?;
+    let mut at = conversation;
+    loop {
+        let fork: Option<(Option<i64>, Option<i64>)> =
+            query.query_row(params![tenant, at], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((Some(of), Some(turn))) = fork else { break };
+        // A line that was summarised is named, not shared: the new one's turns begin at 1 again.
+        if !shares_turns(connection, tenant, at)? {
+            break;
+        }
+        parts.push((of, turn as u64));
+        at = of;
+    }
+    parts.reverse();
+    Ok(parts)
+}
+
+fn shares_turns(connection: &Connection, tenant: i64, conversation: i64) -> Result<bool> {
+    let first: Option<i64> = connection
+        .prepare_cached("SELECT min(turn) FROM message WHERE tenant = ?1 AND conversation = ?2")?
+        .query_row(params![tenant, conversation], |row| row.get(0))?;
+    Ok(first != Some(1))
+}
+
+pub(super) fn turns(
+    connection: &Connection,
+    tenant: i64,
+    uuid: Uuid,
+    offset: u64,
+    limit: Option<u64>,
+) -> Result<Vec<Turn>> {
+    let Some(conversation) = row_of(connection, tenant, uuid)? else {
+        return Ok(Vec::new());
+    };
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT {MESSAGE_COLUMNS} FROM message m
+         JOIN conversation c ON c.id = m.conversation JOIN exchange x ON x.id = m.exchange
+         WHERE m.tenant = ?1 AND m.conversation = ?2 AND m.turn > ?3 AND m.turn <= ?4 ORDER BY m.turn"
+    ))?;
+    let mut rows = Vec::new();
+    let mut after = 0;
+    for (part, last) in line(connection, tenant, conversation)? {
+        let last_turn = i64::try_from(last).unwrap_or(i64::MAX);
+        for row in query.query_map(params![tenant, part, after, last_turn], MessageRow::of)? {
+            rows.push(row?);
+        }
+        after = last_turn;
+    }
+    let mut reader = ContentReader::new(connection, tenant);
+    let limit = limit.map_or(usize::MAX, |l| l as usize);
+    rows.into_iter()
+        .skip(offset as usize)
+        .take(limit)
+        .map(|row| {
+            Ok({
+                let content = reader.content(row.exchange, row.source)?;
+                row.into_turn(content)
+            })
+        })
+        .collect()
+}
+
+pub(super) fn row_of(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<i64>> {
+    Ok(connection
+        .prepare_cached("SELECT id FROM conversation WHERE tenant = ?1 AND uuid = ?2")?
+        .query_row(params![tenant, uuid.as_bytes()], |row| row.get(0))
+        .optional()?)
+}
+
+const CONVERSATION: &str = "SELECT c.id, c.uuid, s.name, p.uuid, f.uuid, c.fork_turn,
+        CASE WHEN c.agent IS NULL AND c.parent IS NULL AND s.title IS NOT NULL THEN s.title ELSE c.title END,
+        c.source, c.created_at, c.updated_at, c.tip, c.agent, c.metadata
+     FROM conversation c
+     JOIN session s ON s.id = c.session
+     LEFT JOIN conversation p ON p.id = c.parent
+     LEFT JOIN conversation f ON f.id = c.fork_of
+     WHERE c.tenant = ?1";
+
+pub(super) fn conversations(
+    connection: &Connection,
+    tenant: i64,
+    filter: &ConversationFilter,
+) -> Result<Vec<Conversation>> {
+    let sql = format!(
+        "{CONVERSATION} AND (?2 IS NULL OR s.name = ?2) ORDER BY c.updated_at DESC, c.id DESC LIMIT ?3 OFFSET ?4"
+    );
+    let limit = filter.limit.map_or(-1, |l| l as i64);
+    let mut query = connection.prepare_cached(&sql)?;
+    let rows = query.query_map(params![tenant, filter.session_id, limit, filter.offset as i64], conversation_of)?;
+    let mut found: Vec<(i64, Conversation)> = rows.collect::<std::result::Result<_, _>>()?;
+    for (id, conversation) in &mut found {
+        add_totals(connection, tenant, *id, conversation)?;
+    }
+    Ok(found.into_iter().map(|(_, c)| c).collect())
+}
+
+pub(super) fn conversation(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<Conversation>> {
+    let mut query = connection.prepare_cached(&format!("{CONVERSATION} AND c.uuid = ?2"))?;
+    let found = query.query_row(params![tenant, uuid.as_bytes()], conversation_of).optional()?;
+    let Some((id, mut conversation)) = found else {
+        return Ok(None);
+    };
+    add_totals(connection, tenant, id, &mut conversation)?;
+    Ok(Some(conversation))
+}
+
+fn conversation_of(row: &Row<'_>) -> rusqlite::Result<(i64, Conversation)> {
+    let uuid = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(Uuid::from_bytes));
+    let fork_turn: Option<i64> = row.get(5)?;
+    let agent: Option<String> = row.get(11)?;
+    let stored: Option<String> = row.get(12)?;
+    let mut metadata = stored.and_then(|m| serde_json::from_str(&m).ok()).unwrap_or_else(|| serde_json::json!({}));
+    if let Some(agent) = agent {
+        metadata["agent_id"] = Value::String(agent);
+    }
+    Ok((
+        row.get(0)?,
+        Conversation {
+            id: Uuid::from_bytes(row.get(1)?),
+            session_id: row.get(2)?,
+            parent_conversation_id: uuid(3)?,
+            forked_from: uuid(4)?.zip(fork_turn).map(|(id, turn)| ForkPoint { conversation_id: id, turn: turn as u64 }),
+            title: row.get(6)?,
+            source: row.get(7)?,
+            created_at: Timestamp(row.get(8)?),
+            updated_at: Timestamp(row.get(9)?),
+            message_count: row.get::<_, i64>(10)? as u64,
+            exchange_count: 0,
+            models: Vec::new(),
+            input_tokens: 0,
+            output_tokens: 0,
+            cost_usd: None,
+            metadata,
+        },
+    ))
+}
+
+fn add_totals(connection: &Connection, tenant: i64, id: i64, conversation: &mut Conversation) -> Result<()> {
+    let mut query = connection.prepare_cached(
+        "SELECT n.text, count(*), sum(x.input_tokens), sum(x.output_tokens), sum(x.cost_nano),
+                sum(x.output_tokens IS NOT NULL AND x.cost_nano IS NULL)
+         FROM exchange x LEFT JOIN name n ON n.id = x.model
+         WHERE x.tenant = ?1 AND x.conversation = ?2 GROUP BY x.model ORDER BY min(x.id)",
+    )?;
+    let mut rows = query.query(params![tenant, id])?;
+    let (mut cost, mut unpriced, mut answered) = (0i64, false, false);
+    while let Some(row) = rows.next()? {
+        let sum = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.unwrap_or(0));
+        conversation.models.extend(row.get::<_, Option<String>>(0)?);
+        conversation.exchange_count += sum(1)? as u64;
+        conversation.input_tokens += sum(2)? as u64;
+        conversation.output_tokens += sum(3)? as u64;
+        answered |= row.get::<_, Option<i64>>(4)?.is_some();
+        cost += sum(4)?;
+        unpriced |= sum(5)? > 0;
+    }
+    conversation.cost_usd = (answered && !unpriced).then_some(cost as f64 / 1e9);
+    Ok(())
+}
+
+/// Names of the tools that a message calls or answers; answers know only the call's id, so the calls come from the
+/// message before.
+pub(super) fn tools(content: &Value, before: Option<&Value>) -> Vec<String> {
+    let calls: HashMap<&str, &str> = before
+        .into_iter()
+        .flat_map(text::blocks)
+        .filter_map(|block| match block {
+            Block::ToolUse { id, name, .. } => Some((id, name)),
+            _ => None,
+        })
+        .collect();
+    text::blocks(content)
+        .into_iter()
+        .filter_map(|block| match block {
+            Block::ToolUse { name, .. } => Some(name.to_owned()),
+            Block::ToolResult { id, .. } => calls.get(id).map(|name| (*name).to_owned()),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,79 @@
+//! Opening a database file and bringing it to this program's schema.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+use crate::store::{Error, Result};
+
+/// Numbered from 1, in order; PostgreSQL's have the same numbers. A released migration is never edited.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_record.sql")];
+
+/// How long a connection waits for another process that holds the lock.
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The tenant of a record that has only one.
+pub(super) const DEFAULT_TENANT: i64 = 1;
+
+/// The connection that writes. Creates the file and its schema where needed.
+pub(super) fn open_writer(path: &Path) -> Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    // The page size can only be chosen before the file has any page.
+    connection.pragma_update(None, "page_size", 16_384)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    configure(&connection)?;
+    // A segment of the spool is released once its items are stored, so a commit must survive the loss of power.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "secure_delete", "on")?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// A connection that only reads a database that exists.
+pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(path, flags)?;
+    configure(&connection)?;
+    connection.pragma_update(None, "query_only", "on")?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
+/// Several processes may open a new file at once: the version is read again under the write lock.
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let known = MIGRATIONS.len() as i64;
+    if version(connection)? == known {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = version(&transaction)?;
+    if found > known {
+        return Err(Error::TooNew { found, known });
+    }
+    for migration in &MIGRATIONS[found as usize..] {
+        transaction.execute_batch(migration)?;
+    }
+    if found == 0 {
+        let mut key = uuid::Uuid::new_v4().into_bytes().to_vec();
+        key.extend_from_slice(uuid::Uuid::new_v4().as_bytes());
+        transaction.execute(
+            "INSERT INTO tenant (id, name, block_key) VALUES (?1, 'default', ?2)",
+            params![DEFAULT_TENANT, blake3::hash(&key).as_bytes()],
+        )?;
+        transaction.execute("INSERT INTO total (tenant) VALUES (?1)", [DEFAULT_TENANT])?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn version(connection: &Connection) -> Result<i64> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
