@@ -27,10 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The program of a version.
 pub fn program(version: &str) -> PathBuf {
-    let installed = std::env::var_os("ICCM_TEST_CLAUDE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/claude-code"),
-        PathBuf::from,
-    );
+    let installed = std::env::var_os("ICCM_TEST_CLAUDE_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/claude-code"), PathBuf::from);
     let program = installed.join(version).join("node_modules/.bin/claude");
     assert!(
         program.exists(),
@@ -59,14 +57,8 @@ pub struct Transcript {
 impl Home {
     /// A new home for that version.
     pub fn new(version: &str) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("claude-e2e-")
-            .tempdir()
-            .expect("a temporary folder");
-        let home = Self {
-            folder,
-            version: version.to_owned(),
-        };
+        let folder = tempfile::Builder::new().prefix("claude-e2e-").tempdir().expect("a temporary folder");
+        let home = Self { folder, version: version.to_owned() };
         for folder in ["project", "tmp", "home"] {
             std::fs::create_dir(home.folder.path().join(folder)).expect("a folder");
         }
@@ -98,10 +90,7 @@ impl Home {
     pub fn ask_directly(&self, base_url: &str, prompt: &str, further: &[&str]) -> Transcript {
         let words = self.words(prompt, further);
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .env_clear()
-            .env("ANTHROPIC_BASE_URL", base_url);
+        command.args(&words[1..]).env_clear().env("ANTHROPIC_BASE_URL", base_url);
         self.finish(command)
     }
 
@@ -144,18 +133,12 @@ impl Transcript {
         let good = result.filter(|result| result["is_error"] == false && self.finished.status.success());
         good.unwrap_or_else(|| {
             let Finished { status, stdout, stderr } = &self.finished;
-            panic!(
-                "Claude Code failed: {status}\nstderr: {stderr}\nstdout: {}",
-                String::from_utf8_lossy(stdout)
-            )
+            panic!("Claude Code failed: {status}\nstderr: {stderr}\nstdout: {}", String::from_utf8_lossy(stdout))
         })
     }
 
     /// The session's id, as Claude Code says it.
     pub fn session_id(&self) -> String {
-        self.result()["session_id"]
-            .as_str()
-            .expect("a result names its session")
-            .to_owned()
+        self.result()["session_id"].as_str().expect("a result names its session").to_owned()
     }
 }

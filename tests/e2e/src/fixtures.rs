@@ -18,9 +18,7 @@ pub fn folder() -> Option<PathBuf> {
 /// The exchanges of one capture, in order. A line that is not an exchange fails.
 pub fn exchanges(path: &Path) -> Vec<Recorded> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.lines()
-        .map(|line| exchange(&serde_json::from_str(line).expect("a capture's line is JSON")))
-        .collect()
+    text.lines().map(|line| exchange(&serde_json::from_str(line).expect("a capture's line is JSON"))).collect()
 }
 
 fn exchange(line: &Value) -> Recorded {
@@ -46,9 +44,7 @@ fn headers(list: &Value) -> Vec<(String, String)> {
         let text = |i: usize| pair[i].as_str().expect("a header is two strings").to_owned();
         (text(0), text(1))
     };
-    list.as_array()
-        .map(|list| list.iter().map(pair).collect())
-        .unwrap_or_default()
+    list.as_array().map(|list| list.iter().map(pair).collect()).unwrap_or_default()
 }
 
 fn body(text: &Value) -> Vec<u8> {

@@ -17,10 +17,7 @@ pub struct Head {
 impl Head {
     /// The first field of that name, whatever its case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The `n`th word of the start line.
@@ -53,8 +50,7 @@ impl Head {
     }
 
     fn chunked(&self) -> bool {
-        self.get("transfer-encoding")
-            .is_some_and(|value| value.to_ascii_lowercase().contains("chunked"))
+        self.get("transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().contains("chunked"))
     }
 
     fn length(&self) -> Option<u64> {
@@ -115,12 +111,7 @@ pub fn read_head(stream: &mut impl BufRead) -> Result<Head, (Vec<u8>, Ending)> {
             Err(error) => return Err((raw, Ending::of(&error))),
         }
     }
-    parse_head(&raw).ok_or_else(|| {
-        (
-            raw.clone(),
-            Ending::Malformed(String::from_utf8_lossy(&raw).into_owned()),
-        )
-    })
+    parse_head(&raw).ok_or_else(|| (raw.clone(), Ending::Malformed(String::from_utf8_lossy(&raw).into_owned())))
 }
 
 fn parse_head(raw: &[u8]) -> Option<Head> {
@@ -128,10 +119,7 @@ fn parse_head(raw: &[u8]) -> Option<Head> {
     let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let start = lines.next()?.to_owned();
     let fields = lines
-        .map(|line| {
-            line.split_once(':')
-                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        })
+        .map(|line| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned())))
         .collect::<Option<_>>()?;
     Some(Head { start, fields })
 }

@@ -5,6 +5,9 @@
 //! * [`claude`]: the real Claude Code, in the versions that `scripts/test` installs, in a home of its own.
 //! * [`recorder`]: the executable under test, started, stopped, killed and read through its command line.
 //! * [`raw_client`]: a client that shows what is on the wire, unimproved by an HTTP library.
+//! * [`stage`]: a recorder and two fake APIs, so that what it changes can be seen.
+//! * [`load`]: clients that keep a recorder busy and remember what they got.
+//! * [`disk_fault`]: a disk that is full or read-only while a test says so.
 //! * [`generator`]: agent sessions of the shape that real clients produce, from a seed.
 //!
 //! Nothing here sleeps to let something happen: every wait is for a condition and ends with a deadline ([`wait`]).
@@ -12,14 +15,18 @@
 //! a test that is quietly left out.
 
 pub mod claude;
+pub mod disk_fault;
 pub mod fake_api;
 pub mod fixtures;
 pub mod generator;
 pub mod http;
+pub mod load;
 pub mod process;
 pub mod random;
 pub mod raw_client;
 pub mod recorder;
+pub mod stage;
+pub mod verify;
 pub mod wait;
 
 /// The only credential that the tests ever use.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -36,19 +36,13 @@ pub struct Finished {
 impl Finished {
     /// Exit code; panics with what the child said when a signal ended it.
     pub fn code(&self) -> i32 {
-        self.status
-            .code()
-            .unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", self.status, self.stderr))
+        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", self.status, self.stderr))
     }
 
     /// Panics with what the child said unless it succeeded.
     pub fn success(self, what: &str) -> Self {
         let Self { status, stdout, stderr } = &self;
-        assert!(
-            status.success(),
-            "{what}: {status}\nstderr: {stderr}\nstdout: {}",
-            String::from_utf8_lossy(stdout)
-        );
+        assert!(status.success(), "{what}: {status}\nstderr: {stderr}\nstdout: {}", String::from_utf8_lossy(stdout));
         self
     }
 
@@ -74,18 +68,27 @@ impl Running {
         (running, BufReader::new(stdout))
     }
 
+    /// Starts a command that the caller talks with.
+    pub fn start_talking(mut command: Command) -> (Self, ChildStdin, BufReader<ChildStdout>) {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = Self::spawn_with_stdin(command, None);
+        let stdin = running.child.stdin.take().expect("stdin is a pipe");
+        let stdout = running.child.stdout.take().expect("stdout is a pipe");
+        (running, stdin, BufReader::new(stdout))
+    }
+
     fn spawn(mut command: Command, stdout: Option<File>) -> Self {
+        command.stdin(Stdio::null());
+        Self::spawn_with_stdin(command, stdout)
+    }
+
+    fn spawn_with_stdin(mut command: Command, stdout: Option<File>) -> Self {
         let name = format!("{command:?}");
         let stderr = tempfile::tempfile().expect("a temporary file");
-        command.stdin(Stdio::null()).process_group(0);
+        command.process_group(0);
         command.stderr(Stdio::from(stderr.try_clone().expect("a descriptor")));
         let child = command.spawn().unwrap_or_else(|e| panic!("{name} does not start: {e}"));
-        Self {
-            child,
-            stdout,
-            stderr,
-            name,
-        }
+        Self { child, stdout, stderr, name }
     }
 
     /// Its process id.
@@ -105,12 +108,8 @@ impl Running {
 
     /// Kills it at once and reaps it.
     pub fn kill(&mut self) {
-        self.child
-            .kill()
-            .unwrap_or_else(|e| panic!("killing {}: {e}", self.name));
-        self.child
-            .wait()
-            .unwrap_or_else(|e| panic!("reaping {}: {e}", self.name));
+        self.child.kill().unwrap_or_else(|e| panic!("killing {}: {e}", self.name));
+        self.child.wait().unwrap_or_else(|e| panic!("reaping {}: {e}", self.name));
     }
 
     /// What it has written to stderr so far.
@@ -124,20 +123,22 @@ impl Running {
         let deadline = std::time::Instant::now() + patience;
         let status = wait::until_within(patience + Duration::from_secs(5), &what, || {
             if std::time::Instant::now() >= deadline {
-                panic!(
-                    "after {patience:?} still running: {}\nstderr: {}",
-                    self.name,
-                    self.stderr()
-                );
+                panic!("after {patience:?} still running: {}\nstderr: {}", self.name, self.stderr());
             }
             self.child.try_wait().expect("a child can be asked")
         });
         let stdout = self.stdout.as_ref().map(contents).unwrap_or_default();
-        Finished {
-            status,
-            stdout,
-            stderr: self.stderr(),
-        }
+        Finished { status, stdout, stderr: self.stderr() }
+    }
+}
+
+impl Running {
+    /// Waits for its end and gives the rest of what the caller was reading.
+    pub fn finish_reading(self, patience: Duration, reader: &mut BufReader<ChildStdout>) -> Finished {
+        let finished = self.finish(patience);
+        let mut stdout = Vec::new();
+        reader.read_to_end(&mut stdout).expect("stdout can be read");
+        Finished { stdout, ..finished }
     }
 }
 

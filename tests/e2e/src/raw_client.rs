@@ -25,12 +25,7 @@ pub struct Request {
 impl Request {
     /// A request without fields and body.
     pub fn new(method: &str, target: &str) -> Self {
-        Self {
-            method: method.to_owned(),
-            target: target.to_owned(),
-            fields: Vec::new(),
-            body: Vec::new(),
-        }
+        Self { method: method.to_owned(), target: target.to_owned(), fields: Vec::new(), body: Vec::new() }
     }
 
     /// A call of the Messages API with the fields that matter to a recorder.
@@ -142,12 +137,7 @@ impl Connection {
         let head = match http::read_head(&mut self.reader) {
             Ok(head) => head,
             Err((fragment, ending)) => {
-                return Seen {
-                    head: None,
-                    fragment,
-                    body: Vec::new(),
-                    ending,
-                };
+                return Seen { head: None, fragment, body: Vec::new(), ending };
             }
         };
         let mut body = Vec::new();
@@ -156,33 +146,22 @@ impl Connection {
             body.extend_from_slice(piece);
             progress(&body);
         });
-        Seen {
-            head: Some(head),
-            fragment: Vec::new(),
-            body,
-            ending,
-        }
+        Seen { head: Some(head), fragment: Vec::new(), body, ending }
     }
 
     /// How long [`Self::response`] listens to a silent connection.
     pub fn listen_for(&self, patience: Duration) {
-        self.stream
-            .set_read_timeout(Some(patience))
-            .expect("a read timeout can be set");
+        self.stream.set_read_timeout(Some(patience)).expect("a read timeout can be set");
     }
 
     /// Closes with a reset: whatever has not been read is thrown away.
     pub fn reset(self) {
-        socket2::SockRef::from(&self.stream)
-            .set_linger(Some(Duration::ZERO))
-            .expect("SO_LINGER can be set");
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
     }
 
     /// Says that nothing more will be sent.
     pub fn shut_sending(&self) {
-        self.stream
-            .shutdown(std::net::Shutdown::Write)
-            .expect("a connected socket can be shut");
+        self.stream.shutdown(std::net::Shutdown::Write).expect("a connected socket can be shut");
     }
 }
 

@@ -28,12 +28,7 @@ pub fn iccm_binary() -> PathBuf {
     }
     let this = std::env::current_exe().expect("a test knows its own path");
     // target/debug/deps/NAME, or target/debug/NAME for a program.
-    let built = this
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("iccm"))
-        .find(|path| path.is_file());
+    let built = this.ancestors().skip(1).take(2).map(|folder| folder.join("iccm")).find(|path| path.is_file());
     built.unwrap_or_else(|| {
         panic!(
             "no iccm beside {}; build it first: cargo build --workspace --locked (scripts/test does)",
@@ -61,22 +56,14 @@ impl Default for Place {
 impl Place {
     /// An empty data folder in a home folder of its own.
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("iccm-e2e-")
-            .tempdir()
-            .expect("a temporary folder");
+        let folder = tempfile::Builder::new().prefix("iccm-e2e-").tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("home")).expect("a home folder");
-        Self {
-            folder,
-            arguments: Vec::new(),
-            variables: Vec::new(),
-        }
+        Self { folder, arguments: Vec::new(), variables: Vec::new() }
     }
 
     /// The same place with further arguments for every command.
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments
-            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
@@ -101,17 +88,10 @@ impl Place {
         let mut words = words.into_iter();
         let mut command = Command::new(iccm_binary());
         let home = self.folder.path().join("home");
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", &home);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &home);
         command.current_dir(&home);
         command.args(words.by_ref().take(1));
-        command
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .args(&self.arguments)
-            .args(words);
+        command.arg("--data-dir").arg(self.data_dir()).args(&self.arguments).args(words);
         command
     }
 
@@ -122,15 +102,16 @@ impl Place {
         process::run(command, COMMAND_PATIENCE).success(&what)
     }
 
-    /// The lines of a `--json` command.
+    /// The lines of a `--json` command; none while there is no record yet.
     pub fn json_lines(&self, words: &[&str]) -> Vec<Value> {
+        let finished = process::run(self.command(words.iter().chain(&["--json"])), COMMAND_PATIENCE);
+        if finished.stderr.contains("nothing recorded yet") {
+            return Vec::new();
+        }
+        let text = finished.success(&format!("{words:?}")).text();
         let parse =
             |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{words:?} printed {line:?}: {e}"));
-        self.run(words.iter().chain(&["--json"]))
-            .text()
-            .lines()
-            .map(parse)
-            .collect()
+        text.lines().map(parse).collect()
     }
 
     /// `iccm exchanges --json`.
@@ -159,23 +140,28 @@ impl Place {
         self.run(["exchange", exchange, "--part", part]).stdout
     }
 
-    /// Waits until the exchange of that id is on record, and gives its line.
-    pub fn recorded(&self, id: &str) -> Value {
-        wait::until(&format!("exchange {id} on record"), || {
-            self.exchanges().into_iter().find(|exchange| exchange["id"] == id)
+    /// Waits until an exchange whose target contains `part` is on record, and gives its line; two of them are one too many.
+    pub fn recorded(&self, part: &str) -> Value {
+        wait::until(&format!("an exchange with {part} on record"), || {
+            let is_it = |exchange: &Value| exchange["path"].as_str().is_some_and(|path| path.contains(part));
+            let mut found: Vec<_> = self.exchanges().into_iter().filter(is_it).collect();
+            assert!(found.len() <= 1, "{part} is recorded {} times: {found:?}", found.len());
+            found.pop()
         })
     }
 
     /// Waits until at least `count` exchanges are on record and nothing waits in a spool; gives all of them.
     pub fn drained(&self, count: usize) -> Vec<Value> {
-        wait::until_within(
-            Duration::from_secs(120),
-            &format!("{count} exchanges on record and an empty spool"),
-            || {
-                let exchanges = self.exchanges();
-                (exchanges.len() >= count && self.stats()["spool_pending_records"] == 0).then_some(exchanges)
-            },
-        )
+        wait::until_within(Duration::from_secs(120), &format!("{count} exchanges on record and an empty spool"), || {
+            let exchanges = self.exchanges();
+            let waiting = |stats: Value| stats["spool_pending_records"].as_u64().expect("a count");
+            (exchanges.len() >= count && waiting(self.stats()) == 0).then_some(exchanges)
+        })
+    }
+
+    /// Waits until at least `count` exchanges are on record, while more may be waiting.
+    pub fn drained_to(&self, count: usize) {
+        wait::until(&format!("{count} exchanges on record"), || (self.exchanges().len() >= count).then_some(()));
     }
 
     /// Starts `iccm kgb` on a free port.
@@ -185,16 +171,16 @@ impl Place {
 
     /// Starts a recorder (`kgb`, `up`) on a free port with further arguments, and waits until it says that it is ready.
     pub fn recorder(&self, part: &str, upstream: &str, further: &[&str]) -> Recorder {
-        let mut command = self.command([
-            part,
-            "--json",
-            "--upstream",
-            upstream,
-            "--gateway-listen",
-            "127.0.0.1:0",
-        ]);
-        command.args(further).envs(self.variables.iter().cloned());
+        let mut command = self.recorder_command(part, upstream);
+        command.args(further);
         Recorder::start(command)
+    }
+
+    /// The command that [`Self::recorder`] starts.
+    pub fn recorder_command(&self, part: &str, upstream: &str) -> Command {
+        let mut command = self.command([part, "--json", "--upstream", upstream, "--gateway-listen", "127.0.0.1:0"]);
+        command.envs(self.variables.iter().cloned());
+        command
     }
 
     /// The files under the data folder that contain `needle`.
@@ -231,20 +217,9 @@ impl Recorder {
         let (mut running, mut stdout) = Running::start_reading(command);
         let line = process::first_line(&mut running, &mut stdout);
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("not a ready line: {line:?}: {e}"));
-        let gateway = ready["gateway"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no gateway in {line}"));
-        let address = gateway
-            .trim_start_matches("http://")
-            .trim_end_matches('/')
-            .parse()
-            .expect("an address");
-        Self {
-            running,
-            address,
-            ready,
-            _stdout: stdout,
-        }
+        let gateway = ready["gateway"].as_str().unwrap_or_else(|| panic!("no gateway in {line}"));
+        let address = gateway.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
+        Self { running, address, ready, _stdout: stdout }
     }
 
     /// Where its gateway listens.
@@ -280,9 +255,7 @@ impl Recorder {
     /// SIGTERM; it must drain and exit 0.
     pub fn stop(self) {
         self.running.signal(Signal::TERM);
-        self.running
-            .finish(Duration::from_secs(120))
-            .success("a recorder that was asked to stop");
+        self.running.finish(Duration::from_secs(120)).success("a recorder that was asked to stop");
     }
 }
 

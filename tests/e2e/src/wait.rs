@@ -21,10 +21,7 @@ pub fn until_within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -
         if let Some(found) = probe() {
             return found;
         }
-        assert!(
-            Instant::now() < deadline,
-            "after {patience:?} still waiting for: {what}"
-        );
+        assert!(Instant::now() < deadline, "after {patience:?} still waiting for: {what}");
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }

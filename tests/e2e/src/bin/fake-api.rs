@@ -23,10 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options {
-        listen: ([127, 0, 0, 1], 8088).into(),
-        ..Options::default()
-    };
+    let mut options = Options { listen: ([127, 0, 0, 1], 8088).into(), ..Options::default() };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {

@@ -26,10 +26,7 @@ pub enum Block {
 impl Block {
     /// A tool call.
     pub fn tool(name: &str, input: Value) -> Self {
-        Self::Tool {
-            name: name.to_owned(),
-            input,
-        }
+        Self::Tool { name: name.to_owned(), input }
     }
 
     /// Text.
@@ -54,11 +51,7 @@ pub struct Answer {
 impl Answer {
     /// `tool_use` when a tool is called, else `end_turn`.
     pub fn stop_reason(&self) -> &'static str {
-        if self.blocks.iter().any(|block| matches!(block, Block::Tool { .. })) {
-            "tool_use"
-        } else {
-            "end_turn"
-        }
+        if self.blocks.iter().any(|block| matches!(block, Block::Tool { .. })) { "tool_use" } else { "end_turn" }
     }
 
     /// The id of the tool call in block `index`.
@@ -68,11 +61,7 @@ impl Answer {
 
     /// The content array as a client keeps it in its history.
     pub fn content(&self) -> Value {
-        self.blocks
-            .iter()
-            .enumerate()
-            .map(|(i, block)| self.whole(i, block))
-            .collect()
+        self.blocks.iter().enumerate().map(|(i, block)| self.whole(i, block)).collect()
     }
 
     /// The answer as one JSON body.
@@ -152,9 +141,7 @@ pub fn event(data: &Value) -> Vec<u8> {
 
 fn deltas(block: &Block) -> Vec<Value> {
     match block {
-        Block::Text(text) => pieces(text, 48)
-            .map(|text| json!({"type": "text_delta", "text": text}))
-            .collect(),
+        Block::Text(text) => pieces(text, 48).map(|text| json!({"type": "text_delta", "text": text})).collect(),
         Block::Thinking(text) => pieces(text, 48)
             .map(|text| json!({"type": "thinking_delta", "thinking": text}))
             .chain([json!({"type": "signature_delta", "signature": signature(text)})])
@@ -169,11 +156,7 @@ fn deltas(block: &Block) -> Vec<Value> {
 /// At most `size` characters each, cut between characters.
 fn pieces(text: &str, size: usize) -> impl Iterator<Item = String> {
     let characters: Vec<char> = text.chars().collect();
-    characters
-        .chunks(size)
-        .map(|piece| piece.iter().collect())
-        .collect::<Vec<String>>()
-        .into_iter()
+    characters.chunks(size).map(|piece| piece.iter().collect()).collect::<Vec<String>>().into_iter()
 }
 
 fn signature(text: &str) -> String {
@@ -206,10 +189,7 @@ mod tests {
             }
         }
         let whole: Value = serde_json::from_slice(&answer.json()).unwrap();
-        assert_eq!(
-            whole["content"][2]["input"],
-            serde_json::from_str::<Value>(&partial).unwrap()
-        );
+        assert_eq!(whole["content"][2]["input"], serde_json::from_str::<Value>(&partial).unwrap());
         assert_eq!(whole["stop_reason"], "tool_use");
     }
 }

@@ -12,21 +12,10 @@ use crate::wait::PATIENCE;
 
 /// Serves a connection until one side ends it.
 pub(super) fn serve(stream: TcpStream, number: usize, shared: &Shared) {
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| Ok((stream.try_clone()?, stream.try_clone()?)));
+    let prepared = stream.set_nodelay(true).and_then(|()| Ok((stream.try_clone()?, stream.try_clone()?)));
     let Ok((registered, reading)) = prepared else { return };
-    shared
-        .open
-        .lock()
-        .expect("no panic under this lock")
-        .insert(number, registered);
-    let mut connection = Connection {
-        stream,
-        reader: BufReader::new(reading),
-        number,
-        shared,
-    };
+    shared.open.lock().expect("no panic under this lock").insert(number, registered);
+    let mut connection = Connection { stream, reader: BufReader::new(reading), number, shared };
     while connection.exchange() {}
     // Closed here, after the last copy of the socket has left the map: a reset is only sent by the last close.
     shared.open.lock().expect("no panic under this lock").remove(&number);
@@ -45,9 +34,7 @@ impl Connection<'_> {
         let Ok(head) = http::read_head(&mut self.reader) else {
             return false;
         };
-        if head
-            .get("expect")
-            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+        if head.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
             && self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_err()
         {
             return false;
@@ -72,18 +59,12 @@ impl Connection<'_> {
         let number = self.shared.log.begin(entry);
         let sent = self.send(&reply, head.word(0), number);
         self.shared.log.update(number, |entry| entry.sent = sent);
-        let last = head
-            .get("connection")
-            .is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let last = head.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         sent == Sent::Whole && reply.delimiter != Delimiter::Close && !last
     }
 
     fn send(&mut self, reply: &Reply, method: &str, number: usize) -> Sent {
-        let body = if method == "HEAD" || reply.status == 204 {
-            &[][..]
-        } else {
-            &reply.pieces[..]
-        };
+        let body = if method == "HEAD" || reply.status == 204 { &[][..] } else { &reply.pieces[..] };
         if self.stream.write_all(&reply.head_bytes()).is_err() {
             return Sent::ClientGone;
         }
@@ -97,9 +78,7 @@ impl Connection<'_> {
             if self.write_piece(reply.delimiter, piece).is_err() {
                 return Sent::ClientGone;
             }
-            self.shared
-                .log
-                .update(number, |entry| entry.response_body.extend_from_slice(piece));
+            self.shared.log.update(number, |entry| entry.response_body.extend_from_slice(piece));
         }
         if let (Some(gate), true) = (&reply.gate, matches!(reply.end, End::Fin | End::Reset)) {
             self.shared.gates.pass(gate, PATIENCE);
@@ -121,11 +100,7 @@ impl Connection<'_> {
     fn end(&mut self, reply: &Reply, method: &str) -> Sent {
         match reply.end {
             End::Proper if reply.delimiter == Delimiter::Chunked && method != "HEAD" && reply.status != 204 => {
-                if self.stream.write_all(b"0\r\n\r\n").is_err() {
-                    Sent::ClientGone
-                } else {
-                    Sent::Whole
-                }
+                if self.stream.write_all(b"0\r\n\r\n").is_err() { Sent::ClientGone } else { Sent::Whole }
             }
             End::Proper => Sent::Whole,
             End::Fin => {

@@ -56,20 +56,12 @@ pub struct Entry {
 impl Entry {
     /// A field of the request.
     pub fn request_field(&self, name: &str) -> Option<&str> {
-        self.request_fields
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.request_fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// What the record must agree with: method, target and the digests of both bodies.
     pub fn fingerprint(&self) -> (String, String, String, String) {
-        (
-            self.method.clone(),
-            self.target.clone(),
-            sha256(&self.request_body),
-            sha256(&self.response_body),
-        )
+        (self.method.clone(), self.target.clone(), sha256(&self.request_body), sha256(&self.response_body))
     }
 
     /// The request's body as JSON, if it is.
@@ -102,10 +94,7 @@ pub struct Log {
 impl Log {
     /// A log that also writes each finished exchange to `file` as a line of JSON.
     pub fn with_file(file: Option<File>) -> Self {
-        Self {
-            file: file.map(Mutex::new),
-            ..Self::default()
-        }
+        Self { file: file.map(Mutex::new), ..Self::default() }
     }
 
     /// Adds an exchange and gives its number.
@@ -142,15 +131,8 @@ impl Log {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "after {patience:?} the fake API still waits for: {what}"
-            );
-            entries = self
-                .changed
-                .wait_timeout(entries, left)
-                .expect("no panic under this lock")
-                .0;
+            assert!(!left.is_zero(), "after {patience:?} the fake API still waits for: {what}");
+            entries = self.changed.wait_timeout(entries, left).expect("no panic under this lock").0;
         }
     }
 }

@@ -50,12 +50,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            seed: 1,
-            replay: None,
-            log_file: None,
-        }
+        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), seed: 1, replay: None, log_file: None }
     }
 }
 
@@ -89,10 +84,7 @@ impl FakeApi {
 
     /// Starts one that answers with recorded answers.
     pub fn replaying(replay: Replay) -> Self {
-        Self::with(Options {
-            replay: Some(replay),
-            ..Options::default()
-        })
+        Self::with(Options { replay: Some(replay), ..Options::default() })
     }
 
     /// Starts.
@@ -112,11 +104,7 @@ impl FakeApi {
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared)
         });
-        Self {
-            address,
-            shared,
-            accepting: Some(accepting),
-        }
+        Self { address, shared, accepting: Some(accepting) }
     }
 
     /// Where it listens.
@@ -142,6 +130,11 @@ impl FakeApi {
     /// Lets a reply that waits at this gate go on.
     pub fn open_gate(&self, name: &str) {
         self.shared.gates.open(name);
+    }
+
+    /// Waits until a reply waits at this gate.
+    pub fn wait_at_gate(&self, name: &str) {
+        assert!(self.shared.gates.wait_for_someone(name, PATIENCE), "nobody came to the gate {name}");
     }
 
     /// Serves until the process ends.
@@ -190,10 +183,7 @@ impl Shared {
             None => request::wishes_of_fields(&entry.request_fields),
         };
         let mut reply = match (entry.method.as_str(), path) {
-            ("HEAD", _) => Reply {
-                pieces: Vec::new(),
-                ..Reply::whole(200, "text/plain", Vec::new())
-            },
+            ("HEAD", _) => Reply { pieces: Vec::new(), ..Reply::whole(200, "text/plain", Vec::new()) },
             ("GET", "/v1/models") => models(),
             ("POST", path) if path.ends_with("/v1/messages/count_tokens") => {
                 Reply::json(200, &json!({"input_tokens": entry.request_body.len() / 4}))
@@ -244,23 +234,12 @@ impl Shared {
     }
 
     fn recorded(&self, entry: &Entry) -> Option<Reply> {
-        let recorded = self
-            .replay
-            .as_ref()?
-            .answer(&entry.method, &entry.target, &entry.request_body)?;
-        let chunked = recorded
-            .response_headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+        let recorded = self.replay.as_ref()?.answer(&entry.method, &entry.target, &entry.request_body)?;
+        let chunked = recorded.response_headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
         let framing = ["transfer-encoding", "content-length", "connection"];
         let fields = recorded.response_headers.into_iter();
-        let fields = fields
-            .filter(|(name, _)| !framing.contains(&name.to_ascii_lowercase().as_str()))
-            .collect();
-        let mut reply = Reply {
-            fields,
-            ..Reply::whole(recorded.status, "", Vec::new())
-        };
+        let fields = fields.filter(|(name, _)| !framing.contains(&name.to_ascii_lowercase().as_str())).collect();
+        let mut reply = Reply { fields, ..Reply::whole(recorded.status, "", Vec::new()) };
         if chunked {
             reply.delimiter = reply::Delimiter::Chunked;
             reply.pieces = split_events(&recorded.response_body);
@@ -296,12 +275,6 @@ fn split_events(body: &[u8]) -> Vec<Vec<u8>> {
 
 fn models() -> Reply {
     let model = |id: &str, name: &str| json!({"type": "model", "id": id, "display_name": name, "created_at": "2026-01-01T00:00:00Z"});
-    let data = [
-        model("claude-opus-5-5", "Claude Opus 5.5"),
-        model("claude-sonnet-4-5-20250929", "Claude Sonnet 4.5"),
-    ];
-    Reply::json(
-        200,
-        &json!({"data": data, "has_more": false, "first_id": data[0]["id"], "last_id": data[1]["id"]}),
-    )
+    let data = [model("claude-opus-5-5", "Claude Opus 5.5"), model("claude-sonnet-4-5-20250929", "Claude Sonnet 4.5")];
+    Reply::json(200, &json!({"data": data, "has_more": false, "first_id": data[0]["id"], "last_id": data[1]["id"]}))
 }

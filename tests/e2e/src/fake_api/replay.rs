@@ -41,11 +41,7 @@ impl Replay {
     pub fn answer(&self, method: &str, target: &str, body: &[u8]) -> Option<Recorded> {
         let mut answers = self.0.lock().expect("no panic under this lock");
         let queue = answers.get_mut(&key(method, target, body))?;
-        if queue.len() > 1 {
-            queue.pop_front()
-        } else {
-            queue.front().cloned()
-        }
+        if queue.len() > 1 { queue.pop_front() } else { queue.front().cloned() }
     }
 }
 

@@ -99,10 +99,7 @@ impl Reply {
 
     /// An error in the API's own form.
     pub fn error(status: u16, kind: &str, message: &str) -> Self {
-        Self::json(
-            status,
-            &json!({"type": "error", "error": {"type": kind, "message": message}}),
-        )
+        Self::json(status, &json!({"type": "error", "error": {"type": kind, "message": message}}))
     }
 
     /// The same answer with one more field.
@@ -116,10 +113,7 @@ impl Reply {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         let mut pieces = Vec::new();
         for piece in &self.pieces {
-            encoder
-                .write_all(piece)
-                .and_then(|()| encoder.flush())
-                .expect("a vector can be written");
+            encoder.write_all(piece).and_then(|()| encoder.flush()).expect("a vector can be written");
             pieces.push(std::mem::take(encoder.get_mut()));
         }
         pieces.push(encoder.finish().expect("a vector can be written"));
@@ -192,55 +186,17 @@ pub const FAULTS: [&str; 24] = [
 pub fn play(fault: &str, reply: Reply) -> Reply {
     match fault {
         "html_502" => Reply::whole(502, "text/html", HTML_502.as_bytes().to_vec()),
-        "no_content" => Reply {
-            status: 204,
-            pieces: Vec::new(),
-            fields: Vec::new(),
-            ..reply
-        },
-        "close_without_reply" => Reply {
-            head: HeadPart::Nothing,
-            pieces: Vec::new(),
-            end: End::Fin,
-            ..reply
-        },
-        "reset_without_reply" => Reply {
-            head: HeadPart::Nothing,
-            pieces: Vec::new(),
-            end: End::Reset,
-            ..reply
-        },
-        "hang" => Reply {
-            head: HeadPart::Nothing,
-            pieces: Vec::new(),
-            end: End::Hang,
-            ..reply
-        },
-        "half_head" => Reply {
-            head: HeadPart::Half,
-            pieces: Vec::new(),
-            end: End::Fin,
-            ..reply
-        },
-        "fin_mid_stream" => Reply {
-            end: End::Fin,
-            ..first_half(reply)
-        },
-        "reset_mid_stream" => Reply {
-            end: End::Reset,
-            ..first_half(reply)
-        },
-        "stall_mid_stream" => Reply {
-            end: End::Hang,
-            ..first_half(reply)
-        },
+        "no_content" => Reply { status: 204, pieces: Vec::new(), fields: Vec::new(), ..reply },
+        "close_without_reply" => Reply { head: HeadPart::Nothing, pieces: Vec::new(), end: End::Fin, ..reply },
+        "reset_without_reply" => Reply { head: HeadPart::Nothing, pieces: Vec::new(), end: End::Reset, ..reply },
+        "hang" => Reply { head: HeadPart::Nothing, pieces: Vec::new(), end: End::Hang, ..reply },
+        "half_head" => Reply { head: HeadPart::Half, pieces: Vec::new(), end: End::Fin, ..reply },
+        "fin_mid_stream" => Reply { end: End::Fin, ..first_half(reply) },
+        "reset_mid_stream" => Reply { end: End::Reset, ..first_half(reply) },
+        "stall_mid_stream" => Reply { end: End::Hang, ..first_half(reply) },
         "fin_mid_length" => {
             let delimiter = Delimiter::Claim(reply.size());
-            Reply {
-                delimiter,
-                end: End::Fin,
-                ..first_half(reply)
-            }
+            Reply { delimiter, end: End::Fin, ..first_half(reply) }
         }
         "early_end" => first_half(reply),
         "error_event" => {
@@ -252,19 +208,10 @@ pub fn play(fault: &str, reply: Reply) -> Reply {
         "pings" => {
             let ping = event(&json!({"type": "ping"}));
             let between = |piece: Vec<u8>| [piece, ping.clone(), b": still here\n\n".to_vec()];
-            Reply {
-                pieces: reply.pieces.into_iter().flat_map(between).collect(),
-                ..reply
-            }
+            Reply { pieces: reply.pieces.into_iter().flat_map(between).collect(), ..reply }
         }
-        "close_delimited" => Reply {
-            delimiter: Delimiter::Close,
-            ..reply
-        },
-        "lockstep" => Reply {
-            lockstep: Some(reply.gate.clone().expect("lockstep needs x-fake-gate")),
-            ..reply
-        },
+        "close_delimited" => Reply { delimiter: Delimiter::Close, ..reply },
+        "lockstep" => Reply { lockstep: Some(reply.gate.clone().expect("lockstep needs x-fake-gate")), ..reply },
         other => match other.strip_prefix("status_").and_then(|status| status.parse().ok()) {
             Some(status) => status_error(status),
             None => panic!("no fault is called {other}"),
@@ -287,10 +234,7 @@ fn status_error(status: u16) -> Reply {
     let (kind, message) = match status {
         400 => ("invalid_request_error", "messages.0: scripted complaint about “Grüße”"),
         401 => ("authentication_error", "invalid x-api-key"),
-        403 => (
-            "permission_error",
-            "Your API key does not have permission to use the specified resource.",
-        ),
+        403 => ("permission_error", "Your API key does not have permission to use the specified resource."),
         404 => ("not_found_error", "Not found"),
         413 => ("request_too_large", "Request exceeds the maximum size"),
         429 => ("rate_limit_error", "This request would exceed your rate limit."),
@@ -298,11 +242,7 @@ fn status_error(status: u16) -> Reply {
         _ => ("api_error", "Internal server error"),
     };
     let reply = Reply::error(status, kind, message);
-    if matches!(status, 429 | 503 | 529) {
-        reply.field("retry-after", "1")
-    } else {
-        reply
-    }
+    if matches!(status, 429 | 503 | 529) { reply.field("retry-after", "1") } else { reply }
 }
 
 const HTML_502: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\

@@ -71,13 +71,8 @@ impl MessageRequest {
 
     /// What kind of side call this is, if it is one.
     pub fn side_call(&self) -> Option<SideCall> {
-        let newest = self
-            .messages()
-            .iter()
-            .rev()
-            .find(|message| message["role"] == "user")
-            .map(texts)
-            .unwrap_or_default();
+        let newest =
+            self.messages().iter().rev().find(|message| message["role"] == "user").map(texts).unwrap_or_default();
         let no_tools = self.json["tools"].as_array().is_none_or(Vec::is_empty);
         if newest.contains("Respond with TEXT ONLY") || newest.contains("detailed summary of the conversation so far") {
             Some(SideCall::Compaction)
@@ -97,12 +92,7 @@ impl MessageRequest {
 
 /// The wishes that stand in a request's fields.
 pub fn wishes_of_fields(fields: &[(String, String)]) -> Wishes {
-    let get = |name: &str| {
-        fields
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.clone())
-    };
+    let get = |name: &str| fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
     let number = |name: &str| get(name).and_then(|value| value.parse().ok());
     Wishes {
         script: get("x-fake-script").map(|name| (name, 0)),
@@ -117,20 +107,13 @@ pub fn wishes_of_fields(fields: &[(String, String)]) -> Wishes {
 
 fn add_markers(wishes: &mut Wishes, json: &Value) {
     let messages = json["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let marked = messages
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, message)| message["role"] == "user")
-        .find_map(|(i, message)| {
+    let marked =
+        messages.iter().enumerate().rev().filter(|(_, message)| message["role"] == "user").find_map(|(i, message)| {
             let text = texts(message);
             marker(&text, "SCRIPT:").map(|name| (i, name, text))
         });
     let Some((position, name, text)) = marked else { return };
-    let step = messages[position..]
-        .iter()
-        .filter(|message| message["role"] == "assistant")
-        .count();
+    let step = messages[position..].iter().filter(|message| message["role"] == "assistant").count();
     wishes.script.get_or_insert((name, step));
     wishes.folder = marker(&text, "DIR:");
     wishes.encoding = wishes.encoding.take().or_else(|| marker(&text, "ENCODING:"));
@@ -146,11 +129,7 @@ fn add_markers(wishes: &mut Wishes, json: &Value) {
 fn texts(message: &Value) -> String {
     match &message["content"] {
         Value::String(text) => text.clone(),
-        Value::Array(blocks) => blocks
-            .iter()
-            .filter_map(|block| block["text"].as_str())
-            .collect::<Vec<_>>()
-            .join("\n"),
+        Value::Array(blocks) => blocks.iter().filter_map(|block| block["text"].as_str()).collect::<Vec<_>>().join("\n"),
         _ => String::new(),
     }
 }
@@ -158,10 +137,7 @@ fn texts(message: &Value) -> String {
 /// The last marker of that name, up to white space or a quotation mark.
 fn marker(text: &str, name: &str) -> Option<String> {
     let rest = &text[text.rfind(name)? + name.len()..];
-    let value: String = rest
-        .chars()
-        .take_while(|c| !c.is_whitespace() && !"\"'`<>\\".contains(*c))
-        .collect();
+    let value: String = rest.chars().take_while(|c| !c.is_whitespace() && !"\"'`<>\\".contains(*c)).collect();
     Some(value).filter(|value| !value.is_empty())
 }
 
@@ -170,10 +146,7 @@ fn working_folder(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     ["orking directory: /"].iter().find_map(|label| {
         let at = text.find(label)? + label.len() - 1;
-        let folder: String = text[at..]
-            .chars()
-            .take_while(|c| !c.is_whitespace() && !"\"\\<".contains(*c))
-            .collect();
+        let folder: String = text[at..].chars().take_while(|c| !c.is_whitespace() && !"\"\\<".contains(*c)).collect();
         Some(folder)
     })
 }
@@ -211,9 +184,6 @@ mod tests {
         assert_eq!(marked.fault.as_deref(), Some("status_529:once"));
         assert_eq!(marked.encoding.as_deref(), Some("gzip"));
         let fields = [("X-Fake-Fault".to_owned(), "hang".to_owned())];
-        assert_eq!(
-            MessageRequest::read(&fields, &body).unwrap().wishes.fault.as_deref(),
-            Some("hang")
-        );
+        assert_eq!(MessageRequest::read(&fields, &body).unwrap().wishes.fault.as_deref(), Some("hang"));
     }
 }

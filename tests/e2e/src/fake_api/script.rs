@@ -27,21 +27,14 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
             Block::RedactedThinking("RW5jcnlwdGVk".to_owned()),
             Block::text("I have thought about it."),
         ],
-        "tools" => stage.then(
-            "Both tools have run.",
-            &[vec![stage.write(0), stage.bash("echo parallel; seq 1 5")]],
-        ),
+        "tools" => stage.then("Both tools have run.", &[vec![stage.write(0), stage.bash("echo parallel; seq 1 5")]]),
         "read" => stage.then("The folder has been read.", &[vec![stage.bash("ls | wc -l")]]),
         "agent" => stage.then("The agent has reported.", &[vec![stage.agent("read", false)]]),
-        "agents" => stage.then(
-            "Both agents have reported.",
-            &[vec![stage.agent("read", false), stage.agent("think", false)]],
-        ),
+        "agents" => {
+            stage.then("Both agents have reported.", &[vec![stage.agent("read", false), stage.agent("think", false)]])
+        }
         "nested" => stage.then("The outer agent has reported.", &[vec![stage.agent("agent", false)]]),
-        "background" => stage.then(
-            "The background agent is on its way.",
-            &[vec![stage.agent("read", true)]],
-        ),
+        "background" => stage.then("The background agent is on its way.", &[vec![stage.agent("read", true)]]),
         "exit" => stage.then("The command has run.", &[vec![stage.bash("exit 3")]]),
         other => vec![Block::text(stage.plain(other))],
     }
@@ -60,23 +53,14 @@ impl Stage<'_> {
         let says = |text: String| Block::text(text);
         match n {
             n if n + 1 >= LONG_STEPS => vec![says("All fourteen steps are done.".to_owned())],
-            6 => vec![
-                says(format!("Step {n}: a sub-agent looks at the files.")),
-                self.agent("read", false),
-            ],
+            6 => vec![says(format!("Step {n}: a sub-agent looks at the files.")), self.agent("read", false)],
             n if n % 4 == 0 => vec![says(format!("Step {n}: write a module.")), self.write(n)],
             n if n % 4 == 1 => vec![self.read(n - 1)],
             n if n % 4 == 2 => vec![
-                Block::Thinking(format!(
-                    "Step {n}: the module exists, now let us see what it does when it is run."
-                )),
+                Block::Thinking(format!("Step {n}: the module exists, now let us see what it does when it is run.")),
                 self.bash(&format!("wc -c mod{}.py; seq 1 60", n - 2)),
             ],
-            n => vec![
-                says(format!("Step {n}: two at once.")),
-                self.bash(&format!("echo {n}; ls")),
-                self.read(n - 3),
-            ],
+            n => vec![says(format!("Step {n}: two at once.")), self.bash(&format!("echo {n}; ls")), self.read(n - 3)],
         }
     }
 
@@ -86,11 +70,7 @@ impl Stage<'_> {
 
     fn plain(&self, name: &str) -> String {
         match self.request.wishes.bytes {
-            Some(bytes) => "All work and no play makes a dull recording. "
-                .chars()
-                .cycle()
-                .take(bytes)
-                .collect(),
+            Some(bytes) => "All work and no play makes a dull recording. ".chars().cycle().take(bytes).collect(),
             None => format!("This is the answer of the script {name}."),
         }
     }
@@ -99,10 +79,7 @@ impl Stage<'_> {
         let functions: String = (0..30)
             .map(|i| format!("def f{n}_{i}(x):\n    \"\"\"doc {i}\"\"\"\n    return x * {i} + {n}\n\n"))
             .collect();
-        Block::tool(
-            "Write",
-            json!({"file_path": format!("{}/mod{n}.py", self.folder), "content": functions}),
-        )
+        Block::tool("Write", json!({"file_path": format!("{}/mod{n}.py", self.folder), "content": functions}))
     }
 
     fn read(&self, n: usize) -> Block {
@@ -110,19 +87,12 @@ impl Stage<'_> {
     }
 
     fn bash(&self, command: &str) -> Block {
-        Block::tool(
-            "Bash",
-            json!({"command": command, "description": "Run a small command"}),
-        )
+        Block::tool("Bash", json!({"command": command, "description": "Run a small command"}))
     }
 
     /// A call of a sub-agent whose prompt carries its own script. The tool is called `Agent` from 2.1 on, `Task` before.
     fn agent(&self, script: &str, background: bool) -> Block {
-        let name = if self.request.tool("Task").is_some() {
-            "Task"
-        } else {
-            "Agent"
-        };
+        let name = if self.request.tool("Task").is_some() { "Task" } else { "Agent" };
         let mut input = json!({
             "description": format!("Run {script}"),
             "prompt": format!("SCRIPT:{script} DIR:{} Do it and report.", self.folder),

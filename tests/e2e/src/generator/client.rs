@@ -33,10 +33,7 @@ pub struct Message {
 impl Message {
     /// A message of texts.
     pub fn texts<S: Into<String>>(role: &'static str, texts: impl IntoIterator<Item = S>) -> Self {
-        let blocks = texts
-            .into_iter()
-            .map(|text| json!({"type": "text", "text": text.into()}))
-            .collect();
+        let blocks = texts.into_iter().map(|text| json!({"type": "text", "text": text.into()})).collect();
         Self { role, blocks }
     }
 
@@ -92,30 +89,15 @@ impl Client {
             Self::Middle => "claude-cli/2.1.197 (external, sdk-cli)",
             Self::Oldest => "claude-cli/2.0.5 (external, sdk-cli)",
         };
-        let mut fields = vec![
-            pair(("Accept", "application/json")),
-            pair(("Content-Type", "application/json")),
-        ];
+        let mut fields = vec![pair(("Accept", "application/json")), pair(("Content-Type", "application/json"))];
         fields.push(pair(("User-Agent", agent)));
         if self != Self::Oldest {
             fields.push(pair(("X-Claude-Code-Session-Id", &speaker.session)));
             fields.extend(speaker.agent.iter().map(|id| pair(("x-claude-code-agent-id", id))));
-            fields.extend(
-                speaker
-                    .parent_agent
-                    .iter()
-                    .map(|id| pair(("x-claude-code-parent-agent-id", id))),
-            );
+            fields.extend(speaker.parent_agent.iter().map(|id| pair(("x-claude-code-parent-agent-id", id))));
         }
         fields.extend([("X-Stainless-Retry-Count", "0"), ("X-Stainless-Lang", "js")].map(pair));
-        fields.extend(
-            [
-                ("anthropic-version", "2023-06-01"),
-                ("x-api-key", DUMMY_KEY),
-                ("x-app", "cli"),
-            ]
-            .map(pair),
-        );
+        fields.extend([("anthropic-version", "2023-06-01"), ("x-api-key", DUMMY_KEY), ("x-app", "cli")].map(pair));
         fields.push(pair(("Accept-Encoding", "gzip, deflate, br, zstd")));
         fields
     }
@@ -126,10 +108,7 @@ impl Client {
         let write = |(i, message): (usize, &Message)| message.write(i + marks >= history.len());
         let messages: Value = history.iter().enumerate().map(write).collect();
         let (system, tools) = (self.system(speaker), self.tools(speaker));
-        let (user, max_tokens) = (
-            self.metadata(speaker),
-            if self == Self::Oldest { 32_000 } else { 128_000 },
-        );
+        let (user, max_tokens) = (self.metadata(speaker), if self == Self::Oldest { 32_000 } else { 128_000 });
         let body = match self {
             Self::Oldest => json!({
                 "model": self.model(), "messages": messages, "temperature": 1, "system": system, "tools": tools,
@@ -178,37 +157,21 @@ impl Client {
 
     fn system(self, speaker: &Speaker) -> Value {
         let mark = json!({"type": "ephemeral"});
-        let role = if speaker.agent.is_some() {
-            "sub-agent"
-        } else {
-            "interactive agent"
-        };
+        let role = if speaker.agent.is_some() { "sub-agent" } else { "interactive agent" };
         let mut random = Random::new(self as u64 * 2 + u64::from(speaker.agent.is_some()));
         let rules = format!("You are an {role}. {}", prose::sentences(&mut random, 7_000));
         let identity = json!({"type": "text", "text": "You are a test agent of a recorder.", "cache_control": mark});
         let mut blocks = vec![identity, json!({"type": "text", "text": rules, "cache_control": mark})];
         if self != Self::Oldest {
-            let billing = format!(
-                "x-billing-header: version={self:?}; subagent={}",
-                speaker.agent.is_some()
-            );
+            let billing = format!("x-billing-header: version={self:?}; subagent={}", speaker.agent.is_some());
             blocks.insert(0, json!({"type": "text", "text": billing}));
         }
         Value::Array(blocks)
     }
 
     fn tools(self, speaker: &Speaker) -> Value {
-        let mut names = vec![
-            self.agent_tool(),
-            "Bash",
-            "Edit",
-            "Glob",
-            "Grep",
-            "Read",
-            "Write",
-            "WebFetch",
-            "TodoWrite",
-        ];
+        let mut names =
+            vec![self.agent_tool(), "Bash", "Edit", "Glob", "Grep", "Read", "Write", "WebFetch", "TodoWrite"];
         if speaker.agent.is_some() {
             names.truncate(7);
         }
@@ -221,10 +184,7 @@ fn tool(name: &str, random: &mut Random) -> Value {
     let size = random.between(800, 4_000);
     let mut properties = Map::new();
     for key in ["command", "file_path", "description"] {
-        properties.insert(
-            key.to_owned(),
-            json!({"type": "string", "description": prose::sentences(random, 120)}),
-        );
+        properties.insert(key.to_owned(), json!({"type": "string", "description": prose::sentences(random, 120)}));
     }
     json!({
         "name": name, "description": prose::sentences(random, size),

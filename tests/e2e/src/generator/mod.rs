@@ -36,14 +36,7 @@ pub struct Shape {
 impl Shape {
     /// A bit of everything.
     pub fn mixed(client: Client, turns: usize) -> Self {
-        Self {
-            client,
-            turns,
-            sub_agents: 2,
-            side_calls: true,
-            rewinds: 1,
-            retries: 2,
-        }
+        Self { client, turns, sub_agents: 2, side_calls: true, rewinds: 1, retries: 2 }
     }
 }
 

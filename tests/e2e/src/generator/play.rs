@@ -14,23 +14,10 @@ const PROMPT_EVERY: usize = 6;
 /// See [`super::session`].
 pub(super) fn session(seed: u64, shape: &Shape) -> Session {
     let mut random = Random::new(seed);
-    let speaker = Speaker {
-        session: random.uuid(),
-        device: random.hex(64),
-        agent: None,
-        parent_agent: None,
-    };
-    let session = Session {
-        id: speaker.session.clone(),
-        exchanges: Vec::new(),
-        lines: vec![Line::default()],
-    };
+    let speaker = Speaker { session: random.uuid(), device: random.hex(64), agent: None, parent_agent: None };
+    let session = Session { id: speaker.session.clone(), exchanges: Vec::new(), lines: vec![Line::default()] };
     let mut play = Play { shape, random, session };
-    let mut main = Agent {
-        speaker,
-        history: Vec::new(),
-        line: 0,
-    };
+    let mut main = Agent { speaker, history: Vec::new(), line: 0 };
     play.main_agent(&mut main);
     play.session
 }
@@ -62,10 +49,7 @@ impl Play<'_> {
                 let closing = prose::sentences(&mut self.random, 300);
                 self.turn(main, vec![Block::text(closing)]);
                 if turn < turns {
-                    self.next_prompt(
-                        main,
-                        falls_on(self.shape.rewinds, turns / PROMPT_EVERY, turn / PROMPT_EVERY),
-                    );
+                    self.next_prompt(main, falls_on(self.shape.rewinds, turns / PROMPT_EVERY, turn / PROMPT_EVERY));
                 }
             } else {
                 self.work(main);
@@ -76,16 +60,11 @@ impl Play<'_> {
     fn first_prompt(&mut self, agent: &mut Agent) {
         let prompt = prose::sentences(&mut self.random, 200);
         self.title(agent, &prompt);
-        let reminder = format!(
-            "<system-reminder>\n{}</system-reminder>",
-            prose::sentences(&mut self.random, 600)
-        );
+        let reminder = format!("<system-reminder>\n{}</system-reminder>", prose::sentences(&mut self.random, 600));
         agent.history.push(Message::texts("user", [reminder, prompt]));
         if self.shape.client.has_system_messages() {
             let environment = prose::sentences(&mut self.random, 6_000);
-            agent
-                .history
-                .push(Message::texts("system", [format!("# Environment\n{environment}")]));
+            agent.history.push(Message::texts("system", [format!("# Environment\n{environment}")]));
         }
     }
 
@@ -93,19 +72,12 @@ impl Play<'_> {
     fn next_prompt(&mut self, agent: &mut Agent, rewind: bool) {
         let is_prompt =
             |message: &Message| message.role == "user" && message.blocks.iter().all(|b| b["type"] == "text");
-        let latest = agent
-            .history
-            .iter()
-            .rposition(is_prompt)
-            .filter(|position| *position > 0);
+        let latest = agent.history.iter().rposition(is_prompt).filter(|position| *position > 0);
         if let (true, Some(shared)) = (rewind, latest) {
             let forked_from = Some((agent.line, shared));
             agent.history.truncate(shared);
             agent.line = self.session.lines.len();
-            self.session.lines.push(Line {
-                forked_from,
-                ..Line::default()
-            });
+            self.session.lines.push(Line { forked_from, ..Line::default() });
         }
         let prompt = prose::sentences(&mut self.random, 120);
         self.title(agent, &prompt);
@@ -122,22 +94,12 @@ impl Play<'_> {
             blocks.push(Block::text(prose::sentences(&mut self.random, 80)));
         }
         let random = &mut self.random;
-        let path = format!(
-            "/home/user/project/{}_{}.py",
-            prose::word(random),
-            random.between(0, 50)
-        );
+        let path = format!("/home/user/project/{}_{}.py", prose::word(random), random.between(0, 50));
         let size = random.between(300, 3_000);
         let (input, result) = match random.between(0, 3) {
-            0 => (
-                json!({"file_path": path, "content": prose::code(random, size)}),
-                "File created".to_owned(),
-            ),
+            0 => (json!({"file_path": path, "content": prose::code(random, size)}), "File created".to_owned()),
             1 => (json!({"file_path": path}), prose::listing(random, size)),
-            _ => (
-                json!({"command": "pytest -q", "description": "Run tests"}),
-                prose::sentences(random, size),
-            ),
+            _ => (json!({"command": "pytest -q", "description": "Run tests"}), prose::sentences(random, size)),
         };
         let name = if input["command"].is_string() {
             "Bash"
@@ -166,41 +128,25 @@ impl Play<'_> {
             parent_agent: agent.speaker.agent.clone(),
             ..agent.speaker.clone()
         };
-        let mut child = Agent {
-            speaker,
-            history: Vec::new(),
-            line: self.session.lines.len(),
-        };
-        self.session.lines.push(Line {
-            parent: Some(agent.line),
-            ..Line::default()
-        });
-        child.history.push(Message::texts(
-            "user",
-            ["<system-reminder>\nYou work for an agent.\n</system-reminder>", &task],
-        ));
+        let mut child = Agent { speaker, history: Vec::new(), line: self.session.lines.len() };
+        self.session.lines.push(Line { parent: Some(agent.line), ..Line::default() });
+        child
+            .history
+            .push(Message::texts("user", ["<system-reminder>\nYou work for an agent.\n</system-reminder>", &task]));
         self.work(&mut child);
         if nested {
             self.delegate(&mut child, false);
         }
         let report = prose::sentences(&mut self.random, 250);
         self.turn(&mut child, vec![Block::text(report.clone())]);
-        agent
-            .history
-            .push(tool_results(&answer, vec![json!([{"type": "text", "text": report}])]));
+        agent.history.push(tool_results(&answer, vec![json!([{"type": "text", "text": report}])]));
     }
 
     fn title(&mut self, agent: &Agent, prompt: &str) {
         if self.shape.side_calls {
             let body = self.shape.client.title_call(&agent.speaker, prompt);
             let answer = self.answer(vec![Block::text("{\"title\":\"A generated session\"}")], body.len());
-            self.push(
-                &agent.speaker,
-                body,
-                200,
-                &answer.events().concat(),
-                (Kind::Side, None, 0),
-            );
+            self.push(&agent.speaker, body, 200, &answer.events().concat(), (Kind::Side, None, 0));
         }
     }
 
@@ -209,19 +155,10 @@ impl Play<'_> {
         let body = self.shape.client.turn(&agent.speaker, &agent.history);
         let answer = self.answer(blocks, body.len());
         let content = answer.content().as_array().cloned().unwrap_or_default();
-        agent.history.push(Message {
-            role: "assistant",
-            blocks: content,
-        });
+        agent.history.push(Message { role: "assistant", blocks: content });
         let messages = agent.history.len();
         self.session.lines[agent.line].messages = messages;
-        self.push(
-            &agent.speaker,
-            body,
-            200,
-            &answer.events().concat(),
-            (Kind::Message, Some(agent.line), messages),
-        );
+        self.push(&agent.speaker, body, 200, &answer.events().concat(), (Kind::Message, Some(agent.line), messages));
         answer
     }
 
@@ -236,23 +173,12 @@ impl Play<'_> {
         } else {
             (200, whole[..whole.len() / 2].concat())
         };
-        self.push(
-            &agent.speaker,
-            body,
-            status,
-            &answer,
-            (Kind::Message, Some(agent.line), agent.history.len()),
-        );
+        self.push(&agent.speaker, body, status, &answer, (Kind::Message, Some(agent.line), agent.history.len()));
         self.session.exchanges.last_mut().expect("just pushed").succeeded = false;
     }
 
     fn answer(&mut self, blocks: Vec<Block>, request_bytes: usize) -> Answer {
-        Answer {
-            id: self.random.hex(24),
-            model: self.shape.client.model().to_owned(),
-            blocks,
-            request_bytes,
-        }
+        Answer { id: self.random.hex(24), model: self.shape.client.model().to_owned(), blocks, request_bytes }
     }
 
     fn push(
@@ -264,11 +190,7 @@ impl Play<'_> {
         (kind, line, line_messages): (Kind, Option<usize>, usize),
     ) {
         let stream = status == 200;
-        let content_type = if stream {
-            "text/event-stream; charset=utf-8"
-        } else {
-            "application/json"
-        };
+        let content_type = if stream { "text/event-stream; charset=utf-8" } else { "application/json" };
         let mut response_headers = vec![("content-type".to_owned(), content_type.to_owned())];
         response_headers.push(("request-id".to_owned(), format!("req_{}", self.random.hex(24))));
         if stream {
@@ -283,13 +205,7 @@ impl Play<'_> {
             response_headers,
             response_body: answer.to_vec(),
         };
-        self.session.exchanges.push(Exchange {
-            recorded,
-            kind,
-            line,
-            line_messages,
-            succeeded: true,
-        });
+        self.session.exchanges.push(Exchange { recorded, kind, line, line_messages, succeeded: true });
     }
 }
 
@@ -305,11 +221,7 @@ fn falls_beside_prompts(times: usize, turns: usize, turn: usize) -> bool {
 }
 
 fn tool_results(answer: &Answer, results: Vec<Value>) -> Message {
-    let calls = answer
-        .blocks
-        .iter()
-        .enumerate()
-        .filter(|(_, block)| matches!(block, Block::Tool { .. }));
+    let calls = answer.blocks.iter().enumerate().filter(|(_, block)| matches!(block, Block::Tool { .. }));
     let blocks = calls
         .zip(results)
         .map(|((i, _), content)| json!({"tool_use_id": answer.tool_id(i), "type": "tool_result", "content": content}))

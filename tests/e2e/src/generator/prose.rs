@@ -37,10 +37,7 @@ pub fn code(random: &mut Random, bytes: usize) -> String {
     while text.len() < bytes {
         let (name, argument) = (word(random), word(random));
         text.push_str(&format!("def {name}_{}({argument}):\n", random.between(0, 1000)));
-        text.push_str(&format!(
-            "    \"\"\"{}\"\"\"\n",
-            sentences(random, 40).trim().replace('\n', " ")
-        ));
+        text.push_str(&format!("    \"\"\"{}\"\"\"\n", sentences(random, 40).trim().replace('\n', " ")));
         for _ in 0..random.between(1, 6) {
             text.push_str(&format!(
                 "    {} = {argument}.{}({:?})\n",
@@ -56,11 +53,7 @@ pub fn code(random: &mut Random, bytes: usize) -> String {
 
 /// About `bytes` bytes as `Read` shows a file: numbered lines.
 pub fn listing(random: &mut Random, bytes: usize) -> String {
-    code(random, bytes)
-        .lines()
-        .enumerate()
-        .map(|(i, line)| format!("{}\t{line}\n", i + 1))
-        .collect()
+    code(random, bytes).lines().enumerate().map(|(i, line)| format!("{}\t{line}\n", i + 1)).collect()
 }
 
 /// A word of letters only.
