@@ -1,0 +1,1 @@
+//! The invariants that ARCHITECTURE.md names, as checks: see `tests/invariants.rs`.
