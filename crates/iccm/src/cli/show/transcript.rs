@@ -1,0 +1,142 @@
+//! What is known of one conversation, joined for reading.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+use winni::model::{Conversation, ConversationFilter, Exchange, ExchangeFilter, Turn};
+use winni::store::Store;
+
+use super::blocks::{Block, blocks, preview};
+
+/// A conversation with all that is shown of it.
+pub(super) struct Transcript {
+    pub(super) conversation: Conversation,
+    pub(super) turns: Vec<Turn>,
+    /// Its sub-agents' conversations, oldest first.
+    pub(super) sub_agents: Vec<SubAgent>,
+    pub(super) totals: Totals,
+}
+
+/// A conversation that an agent of this one was started for.
+pub(super) struct SubAgent {
+    pub(super) conversation: Conversation,
+    /// The `tool_use.id` of the call that started it, if it is known.
+    pub(super) started_by: Option<String>,
+}
+
+/// Sums over a conversation's exchanges.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(super) struct Totals {
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) cache_read_tokens: u64,
+    pub(super) cache_write_tokens: u64,
+    /// Exchanges that did not end with `complete`.
+    pub(super) incomplete_exchanges: u64,
+}
+
+impl Transcript {
+    pub(super) async fn load(store: &dyn Store, conversation: Conversation) -> anyhow::Result<Self> {
+        let turns = store.turns(conversation.id, 0, None).await?;
+        let filter = ExchangeFilter { conversation_id: Some(conversation.id), ..ExchangeFilter::default() };
+        let totals = Totals::of(&store.exchanges(filter).await?);
+        let sub_agents = sub_agents(store, &conversation, &turns).await?;
+        Ok(Self { conversation, turns, sub_agents, totals })
+    }
+
+    /// The sub-agents that a tool call started.
+    pub(super) fn started_by<'a>(&'a self, tool_use_id: &'a str) -> impl Iterator<Item = &'a SubAgent> {
+        self.sub_agents.iter().filter(move |agent| agent.started_by.as_deref() == Some(tool_use_id))
+    }
+
+    /// The sub-agents whose start is not known.
+    pub(super) fn unattached(&self) -> impl Iterator<Item = &SubAgent> {
+        self.sub_agents.iter().filter(|agent| agent.started_by.is_none())
+    }
+
+    /// The names of the tools by the ids of their calls: a result names only the id.
+    pub(super) fn tool_names(&self) -> HashMap<&str, &str> {
+        let mut names = HashMap::new();
+        for turn in &self.turns {
+            for block in blocks(&turn.content) {
+                if let Block::ToolUse { id, name, .. } = block {
+                    names.insert(id, name);
+                }
+            }
+        }
+        names
+    }
+
+    /// The conversation's fields, its turns, its sub-agents and its totals in one object.
+    pub(super) fn as_json(&self) -> Value {
+        let agents: Vec<Value> = self
+            .sub_agents
+            .iter()
+            .map(|agent| json!({"conversation_id": agent.conversation.id, "tool_use_id": agent.started_by}))
+            .collect();
+        let mut object = json!(self.conversation);
+        if let Some(fields) = object.as_object_mut() {
+            fields.insert("turns".into(), json!(self.turns));
+            fields.insert("sub_agents".into(), json!(agents));
+            fields.insert("totals".into(), json!(self.totals));
+        }
+        object
+    }
+}
+
+impl Totals {
+    pub(super) fn of(exchanges: &[Exchange]) -> Self {
+        let sum = |count: fn(&Exchange) -> Option<u64>| exchanges.iter().filter_map(count).sum();
+        let incomplete = exchanges.iter().filter(|e| e.outcome != winni::model::Outcome::Complete).count();
+        Self {
+            input_tokens: sum(|e| e.input_tokens),
+            output_tokens: sum(|e| e.output_tokens),
+            cache_read_tokens: sum(|e| e.cache_read_tokens),
+            cache_write_tokens: sum(|e| e.cache_write_tokens),
+            incomplete_exchanges: incomplete as u64,
+        }
+    }
+}
+
+async fn sub_agents(store: &dyn Store, parent: &Conversation, turns: &[Turn]) -> anyhow::Result<Vec<SubAgent>> {
+    let filter = ConversationFilter { session_id: Some(parent.session_id.clone()), ..ConversationFilter::default() };
+    let mut children: Vec<Conversation> = store.conversations(filter).await?;
+    children.retain(|c| c.parent_conversation_id == Some(parent.id));
+    children.sort_by_key(|c| c.created_at);
+    let mut agents: Vec<SubAgent> = Vec::new();
+    for conversation in children {
+        let started_by = match conversation.metadata.get("tool_use_id").and_then(Value::as_str) {
+            Some(id) => Some(id.to_owned()),
+            None => call_with_prompt(turns, &first_words(store, conversation.id).await?, &agents),
+        };
+        agents.push(SubAgent { conversation, started_by });
+    }
+    Ok(agents)
+}
+
+/// What a conversation begins with.
+async fn first_words(store: &dyn Store, conversation: Uuid) -> anyhow::Result<String> {
+    let turns = store.turns(conversation, 0, Some(4)).await?;
+    let users: Vec<String> = turns.iter().filter(|t| t.role == "user").map(|t| preview(&t.content)).collect();
+    Ok(users.join("\n"))
+}
+
+/// The tool call whose prompt a sub-agent's conversation begins with: how Claude Code's sub-agents are started. Calls that
+/// explain another sub-agent already are passed over, so that equal prompts are told apart by their order.
+fn call_with_prompt(turns: &[Turn], first_words: &str, known: &[SubAgent]) -> Option<String> {
+    let taken = |id: &str| known.iter().any(|agent| agent.started_by.as_deref() == Some(id));
+    for turn in turns {
+        for block in blocks(&turn.content) {
+            let Block::ToolUse { id, input, .. } = block else {
+                continue;
+            };
+            let prompt = input.get("prompt").and_then(Value::as_str).map(str::trim).unwrap_or("");
+            if !prompt.is_empty() && first_words.contains(prompt) && !taken(id) {
+                return Some(id.to_owned());
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,83 @@
+//! `iccm up` and `iccm kgb`: the recorder as a service.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::RecorderArgs;
+use crate::config::Config;
+use crate::render::json_line;
+use crate::wiring::{self, Running};
+use crate::{render, shutdown};
+
+/// How long the database may take to open before that is worth a warning, and no reason to wait.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(super) recorder: RecorderArgs,
+    /// One JSON line when ready
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints when clients may come.
+#[derive(Serialize)]
+struct Ready<'a> {
+    event: &'static str,
+    gateway: String,
+    data_dir: &'a str,
+    recorder: Uuid,
+}
+
+pub(super) async fn run(args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let listen = config.checked_listen().map_err(anyhow::Error::msg)?;
+    // Before the gateway serves: a signal that comes early must find someone who listens.
+    let ended = shutdown::on_signal()?;
+    let running = wiring::start(config, listen).await?;
+    // The gateway serves already; a moment's wait lets whoever reads "ready" also read the record at once.
+    if let Err(why) = running.database_opens_within(DATABASE_PATIENCE).await {
+        tracing::warn!("the database is not open; recording goes on into the spool and is stored when it is: {why}");
+    }
+    announce(&running, config, args.json)?;
+    ended.cancelled().await;
+    tracing::info!("stopping: running exchanges may end, then the rest is stored");
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says that clients may come. Standard output may be closed (a service manager's): recording does not depend on it.
+fn announce(running: &Running, config: &Config, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let said = if json {
+        let ready = Ready {
+            event: "ready",
+            gateway: format!("http://{}", running.address()),
+            data_dir: &config.data_dir.value.to_string_lossy(),
+            recorder: running.recorder_id(),
+        };
+        json_line(&mut out, &ready)
+    } else {
+        out.write_all(greeting(running, config).as_bytes()).map_err(anyhow::Error::from)
+    };
+    match said.and_then(|()| out.flush().map_err(anyhow::Error::from)) {
+        Err(error) if !render::is_broken_pipe(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn greeting(running: &Running, config: &Config) -> String {
+    let address = running.address();
+    format!(
+        "iccm is recording.\n\n  gateway    http://{address} -> {}\n  providers  {}\n  record     {}\n\n\
+         Point a client at it:\n\n  ANTHROPIC_BASE_URL=http://{address} claude\n\nCtrl-C ends it.\n",
+        config.upstream.value.as_str().trim_end_matches('/'),
+        config.providers.keys().map(|name| format!("/{name}")).collect::<Vec<_>>().join(" "),
+        config.data_dir.value.display(),
+    )
+}

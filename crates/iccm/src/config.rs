@@ -1,0 +1,224 @@
+//! The configuration: a file, the environment and the command line, the later above the earlier.
+//!
+//! Guaranteed: every key means the same wherever it is set, because one parser reads it; an unknown key is an error that
+//! names the nearest known one; each value knows where it came from, so that `iccm doctor` can say it.
+//! Refused: guessing. A value that does not parse is an error, never a default.
+
+mod folders;
+mod keys;
+mod values;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+pub(crate) use keys::unknown_variables;
+pub(crate) use values::{
+    Durability, Listen, WhenSpoolFull, parse_database, parse_durability, parse_listen, parse_upstream,
+    parse_when_spool_full,
+};
+
+/// Base URLs of the providers that are configured without anybody's doing, by the first path segment that selects them.
+const SHIPPED_PROVIDERS: [(&str, &str); 5] = [
+    ("gemini", "https://generativelanguage.googleapis.com"),
+    ("ollama", "http://127.0.0.1:11434"),
+    ("openai", "https://api.openai.com"),
+    ("together", "https://api.together.xyz"),
+    ("xai", "https://api.x.ai"),
+];
+
+const DEFAULT_UPSTREAM: &str = "https://api.anthropic.com";
+const DEFAULT_LISTEN: &str = "127.0.0.1:8089";
+
+/// What is wrong with the configuration, in one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{} is not valid TOML: {message}", path.display())]
+    Syntax { path: PathBuf, message: String },
+    #[error("{origin}: unknown key `{key}`; did you mean `{nearest}`?")]
+    UnknownKey { origin: Origin, key: String, nearest: String },
+    #[error("{origin}: `{key}` {problem}")]
+    Value { origin: Origin, key: String, problem: String },
+    #[error("cannot tell where to keep the record: neither HOME nor XDG_DATA_HOME is set; give --data-dir DIR")]
+    NoDataFolder,
+}
+
+/// Where a value was set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Origin {
+    #[default]
+    Default,
+    File(PathBuf),
+    Environment(String),
+    Flag,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::Flag => f.write_str("command line"),
+        }
+    }
+}
+
+/// A value and where it was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
+}
+
+impl<T> Setting<T> {
+    fn default(value: T) -> Self {
+        Self { value, origin: Origin::Default }
+    }
+
+    fn override_with(&mut self, flag: Option<T>) {
+        if let Some(value) = flag {
+            *self = Self { value, origin: Origin::Flag };
+        }
+    }
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The configuration file that was read, if there is one.
+    pub(crate) file: Option<PathBuf>,
+    /// Where record, spool and keys live.
+    pub(crate) data_dir: Setting<PathBuf>,
+    /// `sqlite:` (inside the data folder) or `sqlite:PATH`.
+    pub(crate) database_url: Setting<String>,
+    /// Where requests go that name no provider.
+    pub(crate) upstream: Setting<Url>,
+    /// Where the HTTP gateway listens.
+    pub(crate) gateway_listen: Setting<Listen>,
+    /// What must be true of bytes before they are passed on.
+    pub(crate) durability: Setting<Durability>,
+    /// What happens to traffic that cannot be recorded.
+    pub(crate) when_spool_full: Setting<WhenSpoolFull>,
+    /// Whether listening on anything but loopback is allowed.
+    pub(crate) allow_remote: Setting<bool>,
+    /// Base URLs of the other providers, by name.
+    pub(crate) providers: BTreeMap<String, Setting<Url>>,
+}
+
+/// What the command line says; absent values leave file and environment as they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) database: Option<String>,
+    pub(crate) upstream: Option<Url>,
+    pub(crate) gateway_listen: Option<Listen>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) when_spool_full: Option<WhenSpoolFull>,
+    pub(crate) allow_remote: bool,
+}
+
+/// The environment as the program found it; a type of its own so that tests need not touch the process's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// The process's own.
+    pub(crate) fn of_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// A variable that is set, not empty and valid Unicode; an empty one counts as unset, as shells make it easy to
+    /// leave one behind.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(std::ffi::OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
+    }
+
+    /// Like [`Environment::text`], for paths, which need not be Unicode.
+    pub(crate) fn path(&self, name: &str) -> Option<&Path> {
+        self.0.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty()).map(Path::new)
+    }
+
+    /// Names of the variables that begin with `prefix`.
+    pub(crate) fn names_with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.keys().filter_map(|name| name.to_str()).filter(move |name| name.starts_with(prefix))
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+}
+
+impl Config {
+    /// Reads file and environment and puts the command line above them.
+    pub(crate) fn load(flags: Flags, env: &Environment) -> Result<Self, ConfigError> {
+        let mut config = Self::shipped();
+        if let Some(path) = folders::config_file(flags.config.as_deref(), env) {
+            config.read_file(&path)?;
+            config.file = Some(path);
+        }
+        config.read_environment(env)?;
+        config.read_flags(flags);
+        if config.data_dir.value.as_os_str().is_empty() {
+            config.data_dir.value = folders::data_dir(env).ok_or(ConfigError::NoDataFolder)?;
+        }
+        Ok(config)
+    }
+
+    /// The database's file, if the database is one.
+    pub(crate) fn database_file(&self) -> Option<PathBuf> {
+        winni::sqlite_path(&self.database_url.value, &self.data_dir.value).ok()
+    }
+
+    /// The address to listen on, if it may be listened on: there is no authentication yet, so whoever can reach the
+    /// gateway can spend the owner's money through it.
+    pub(crate) fn checked_listen(&self) -> Result<SocketAddr, String> {
+        let Listen(address) = self.gateway_listen.value;
+        if address.ip().is_loopback() || self.allow_remote.value {
+            return Ok(address);
+        }
+        Err(format!(
+            "refusing to listen on {address}: anyone who can reach it could use and record through this gateway, which has \
+             no authentication yet; listen on 127.0.0.1, or add --allow-remote if the network is trusted"
+        ))
+    }
+
+    fn shipped() -> Self {
+        let providers = SHIPPED_PROVIDERS.iter().filter_map(|(name, url)| {
+            let url = parse_upstream(url).ok()?;
+            Some(((*name).to_owned(), Setting::default(url)))
+        });
+        Self {
+            file: None,
+            data_dir: Setting::default(PathBuf::new()),
+            database_url: Setting::default("sqlite:".to_owned()),
+            upstream: Setting::default(values::constant_url(DEFAULT_UPSTREAM)),
+            gateway_listen: Setting::default(values::constant_listen(DEFAULT_LISTEN)),
+            durability: Setting::default(Durability::Process),
+            when_spool_full: Setting::default(WhenSpoolFull::PassUnrecorded),
+            allow_remote: Setting::default(false),
+            providers: providers.collect(),
+        }
+    }
+
+    fn read_flags(&mut self, flags: Flags) {
+        self.data_dir.override_with(flags.data_dir);
+        self.database_url.override_with(flags.database);
+        self.upstream.override_with(flags.upstream);
+        self.gateway_listen.override_with(flags.gateway_listen);
+        self.durability.override_with(flags.durability);
+        self.when_spool_full.override_with(flags.when_spool_full);
+        self.allow_remote.override_with(flags.allow_remote.then_some(true));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> Environment {
+    pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+}
+
+/// Loads a configuration file with the given text, and environment.
+fn load(text: &str, pairs: &[(&str, &str)], flags: Flags) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("iccm.toml");
+    std::fs::write(&path, text).unwrap();
+    let mut all = vec![("HOME", "/home/someone")];
+    all.extend_from_slice(pairs);
+    Config::load(Flags { config: Some(path), ..flags }, &env(&all))
+        .map_err(|e| e.to_string().replace(&folder.path().display().to_string(), "DIR"))
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let config = load("", &[], Flags::default()).unwrap();
+    assert_eq!(config.data_dir.value, Path::new("/home/someone/.local/share/iccm"));
+    assert_eq!(config.database_file().unwrap(), Path::new("/home/someone/.local/share/iccm/iccm.db"));
+    assert_eq!(config.upstream.value.as_str(), "https://api.anthropic.com/");
+    assert_eq!(config.gateway_listen.value.0.to_string(), "127.0.0.1:8089");
+    assert_eq!(config.durability.value, Durability::Process);
+    assert_eq!(config.when_spool_full.value, WhenSpoolFull::PassUnrecorded);
+    let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["gemini", "ollama", "openai", "together", "xai"]);
+    assert_eq!(config.providers["ollama"].value.as_str(), "http://127.0.0.1:11434/");
+}
+
+#[test]
+fn environment_goes_above_the_file_and_flags_above_both() {
+    let file = "upstream = 'https://file.example'\ndurability = 'power'\ngateway_listen = '127.0.0.1:1'";
+    let environment = [("ICCM_UPSTREAM", "https://env.example"), ("ICCM_GATEWAY_LISTEN", "127.0.0.1:2")];
+    let flags = Flags { gateway_listen: parse_listen("127.0.0.1:3").ok(), ..Flags::default() };
+    let config = load(file, &environment, flags).unwrap();
+    assert_eq!(config.durability.value, Durability::Power);
+    assert!(matches!(config.durability.origin, Origin::File(_)));
+    assert_eq!(config.upstream.value.as_str(), "https://env.example/");
+    assert_eq!(config.upstream.origin, Origin::Environment("ICCM_UPSTREAM".into()));
+    assert_eq!(config.gateway_listen, Setting { value: parse_listen("127.0.0.1:3").unwrap(), origin: Origin::Flag });
+}
+
+#[test]
+fn providers_come_from_file_and_environment() {
+    let file =
+        "[providers.my-llm]\nupstream = 'http://10.0.0.1:8000'\n[providers.openai]\nupstream = 'https://eu.example'";
+    let environment = [
+        ("ICCM_PROVIDERS_MY_LLM_UPSTREAM", "http://10.0.0.2:8000"),
+        ("ICCM_PROVIDERS_LOCAL_UPSTREAM", "http://127.0.0.1:9999/base"),
+    ];
+    let config = load(file, &environment, Flags::default()).unwrap();
+    assert_eq!(config.providers["openai"].value.as_str(), "https://eu.example/");
+    assert_eq!(config.providers["my-llm"].value.as_str(), "http://10.0.0.2:8000/");
+    assert_eq!(config.providers["local"].value.as_str(), "http://127.0.0.1:9999/base");
+    assert!(config.providers.contains_key("xai"));
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    assert_eq!(
+        load("gateway_listn = '127.0.0.1:1'", &[], Flags::default()).unwrap_err(),
+        "DIR/iccm.toml: unknown key `gateway_listn`; did you mean `gateway_listen`?"
+    );
+    assert_eq!(
+        load("[provider.openai]\nupstream = 'https://a.example'", &[], Flags::default()).unwrap_err(),
+        "DIR/iccm.toml: unknown key `provider`; did you mean `providers`?"
+    );
+    assert_eq!(
+        load("[providers.openai]\nurl = 'https://a.example'", &[], Flags::default()).unwrap_err(),
+        "DIR/iccm.toml: unknown key `providers.openai.url`; did you mean `providers.openai.upstream`?"
+    );
+}
+
+#[test]
+fn a_wrong_value_says_where_it_stands_and_what_it_must_be() {
+    assert_eq!(
+        load("durability = 'disk'", &[], Flags::default()).unwrap_err(),
+        "DIR/iccm.toml: `durability` must be `process` or `power`, not `disk`"
+    );
+    assert_eq!(
+        load("", &[("ICCM_WHEN_SPOOL_FULL", "drop")], Flags::default()).unwrap_err(),
+        "environment variable ICCM_WHEN_SPOOL_FULL: `when_spool_full` must be `pass-unrecorded` or `refuse`, not `drop`"
+    );
+    assert_eq!(
+        load("data_dir = ['a']", &[], Flags::default()).unwrap_err(),
+        "DIR/iccm.toml: `data_dir` must be a single value"
+    );
+    assert!(load("upstream = ", &[], Flags::default()).unwrap_err().starts_with("DIR/iccm.toml is not valid TOML: "));
+}
+
+#[test]
+fn a_configuration_file_that_was_asked_for_must_exist() {
+    let flags = Flags { config: Some("/nowhere/iccm.toml".into()), ..Flags::default() };
+    let error = Config::load(flags, &env(&[("HOME", "/h")])).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the configuration /nowhere/iccm.toml: "), "{error}");
+}
+
+#[test]
+fn without_a_home_a_data_folder_must_be_named() {
+    let error = Config::load(Flags::default(), &env(&[])).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "cannot tell where to keep the record: neither HOME nor XDG_DATA_HOME is set; give --data-dir DIR"
+    );
+    let flags = Flags { data_dir: Some("/data".into()), ..Flags::default() };
+    assert_eq!(Config::load(flags, &env(&[])).unwrap().data_dir.value, Path::new("/data"));
+    let config = Config::load(Flags::default(), &env(&[("XDG_DATA_HOME", "/xdg"), ("HOME", "/h")])).unwrap();
+    assert_eq!(config.data_dir.value, Path::new("/xdg/iccm"));
+    let relative = Config::load(Flags::default(), &env(&[("XDG_DATA_HOME", "xdg"), ("HOME", "/h")])).unwrap();
+    assert_eq!(relative.data_dir.value, Path::new("/h/.local/share/iccm"));
+}
+
+#[test]
+fn anything_but_loopback_needs_to_be_allowed() {
+    let listening = |text: &str, allow_remote| {
+        let flags = Flags { gateway_listen: parse_listen(text).ok(), allow_remote, ..Flags::default() };
+        load("", &[], flags).unwrap().checked_listen()
+    };
+    assert!(listening("127.0.0.1:0", false).is_ok());
+    assert!(listening("[::1]:0", false).is_ok());
+    assert!(listening("0.0.0.0:8089", false).unwrap_err().contains("--allow-remote"));
+    assert!(listening("0.0.0.0:8089", true).is_ok());
+}
+
+#[test]
+fn unknown_variables_are_reported_with_the_nearest_known_one() {
+    let environment = env(&[("ICCM_UPSTRAEM", "x"), ("ICCM_LOG", "debug"), ("ICCM_PROVIDERS_A_UPSTREAM", "x")]);
+    assert_eq!(keys::unknown_variables(&environment), [("ICCM_UPSTRAEM".to_owned(), "ICCM_UPSTREAM".to_owned())]);
+}

@@ -1,0 +1,118 @@
+//! The one place where the parts meet: recorder, gateway, drain and store.
+//!
+//! Order matters. The gateway is bound before anything is said to be ready; the recorder lives before the gateway serves;
+//! the store may come whenever it can. At the end it goes the other way round: no more traffic, the life ended, the rest
+//! drained.
+
+mod late_store;
+pub(crate) mod pending;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use kgb::drain::{Drain, DrainHandle};
+use kgb::gateway::{Gateway, GatewayConfig};
+use kgb::{Recorder, RecorderConfig};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use winni::store::Store;
+
+use self::late_store::LateStore;
+use crate::config::Config;
+
+/// How long the end waits for the database: long enough for a long session, short enough for whoever waits at a prompt. What
+/// is left stays in the spool.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(15);
+/// The same while the database has not even been opened.
+const OPEN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The folder below the data folder that holds every recorder's folder.
+pub(crate) fn spool_root(data_dir: &Path) -> PathBuf {
+    RecorderConfig::new(data_dir).spool_root()
+}
+
+/// A recorder at work.
+pub(crate) struct Running {
+    recorder: Arc<Recorder>,
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+    shutdown: CancellationToken,
+    drain: DrainHandle,
+    store: Arc<LateStore>,
+}
+
+/// What is left when a recorder has stopped.
+pub(crate) struct Stopped {
+    pub(crate) store: Arc<dyn Store>,
+    /// Whether everything that was recorded is stored.
+    pub(crate) is_drained: bool,
+}
+
+/// Starts to record: from now on the address answers. Does not wait for the database, and does not fail with it.
+pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result<Running> {
+    let data_dir = &config.data_dir.value;
+    std::fs::create_dir_all(data_dir).with_context(|| {
+        format!("cannot create the data folder {}; choose another one with --data-dir", data_dir.display())
+    })?;
+    let recorder_config = RecorderConfig {
+        durability: config.durability.value,
+        when_spool_full: config.when_spool_full.value,
+        ..RecorderConfig::new(data_dir)
+    };
+    let root = recorder_config.spool_root();
+    let recorder = Recorder::start(recorder_config)?;
+    let gateway = match Gateway::bind(listen, gateway_config(config), recorder.clone()).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            // Nothing passed; a life without an end would look like a crash to whoever reads the record.
+            recorder.end_life()?;
+            return Err(error.into());
+        }
+    };
+    let store = Arc::new(LateStore::open(config.database_url.value.clone(), data_dir.clone()));
+    let drain = Drain::spawn(store.clone(), root, recorder.clone());
+    let shutdown = CancellationToken::new();
+    let address = gateway.local_addr();
+    let serving = tokio::spawn(gateway.run(shutdown.clone()));
+    Ok(Running { recorder, address, serving, shutdown, drain, store })
+}
+
+fn gateway_config(config: &Config) -> GatewayConfig {
+    let providers = config.providers.iter().map(|(name, url)| (name.clone(), url.value.clone())).collect();
+    GatewayConfig { providers, ..GatewayConfig::new(config.upstream.value.clone()) }
+}
+
+impl Running {
+    /// Where clients reach the gateway.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Which recorder this is in the record.
+    pub(crate) fn recorder_id(&self) -> Uuid {
+        self.recorder.spool().recorder().0
+    }
+
+    /// Waits until the database is open, at most so long; if it is not, why.
+    pub(crate) async fn database_opens_within(&self, patience: Duration) -> Result<(), String> {
+        if self.store.opened_within(patience).await { Ok(()) } else { Err(self.store.why_not_open()) }
+    }
+
+    /// Takes no more requests, lets running ones end within the gateway's grace, ends the life and drains.
+    pub(crate) async fn stop(self) -> Stopped {
+        self.shutdown.cancel();
+        if let Err(error) = self.serving.await {
+            tracing::error!("the gateway broke off: {error}");
+        }
+        if let Err(error) = self.recorder.end_life() {
+            tracing::error!("cannot end the recording in an orderly way, the next start does it: {error}");
+        }
+        let patience = if self.store.opened_within(OPEN_PATIENCE).await { DRAIN_PATIENCE } else { Duration::ZERO };
+        let is_drained = self.drain.shutdown(patience).await;
+        Stopped { store: self.store, is_drained }
+    }
+}
