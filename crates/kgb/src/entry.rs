@@ -189,10 +189,7 @@ impl Life {
         let mut fields = Fields::open(payload)?;
         let at = fields.timestamp("at")?;
         let about = std::str::from_utf8(fields.0).map_err(|_| EntryError::Text("about"))?;
-        Ok(Self {
-            at,
-            about: about.to_owned(),
-        })
+        Ok(Self { at, about: about.to_owned() })
     }
 }
 

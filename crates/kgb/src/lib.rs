@@ -2,10 +2,12 @@
 //!
 //! - [`gateway`] forwards HTTP exchanges, byte for byte, each chunk as soon as it is in the spool.
 //! - [`Recorder`] owns the spool, keeps credentials out of it, and decides what happens when it cannot take more.
-//! - `drain` moves what is in the spool into the store, exactly once, whenever the store is there.
+//! - [`drain`] moves what is in the spool into the store, exactly once, whenever the store is there.
 //!
 //! The gateway never waits for the store, and the drain never touches the traffic; the spool is all they share.
 
+mod assemble;
+pub mod drain;
 pub mod entry;
 pub mod gateway;
 mod metrics;

@@ -53,10 +53,7 @@ impl Meters {
             request_bytes: counter("iccm_request_bytes_total", "Bytes of request bodies."),
             response_bytes: counter("iccm_response_bytes_total", "Bytes of response bodies."),
             spool_errors: counter("iccm_spool_errors_total", "Appends and syncs that failed."),
-            unrecorded_exchanges: counter(
-                "iccm_unrecorded_exchanges_total",
-                "Exchanges wholly or partly unrecorded.",
-            ),
+            unrecorded_exchanges: counter("iccm_unrecorded_exchanges_total", "Exchanges wholly or partly unrecorded."),
             unrecorded_bytes: counter("iccm_unrecorded_bytes_total", "Bytes that passed unrecorded."),
             refused_unrecordable: counter("iccm_refused_unrecordable_total", "Refused for want of a record."),
             cannot_record: gauge("iccm_cannot_record", "1 while the last attempt to record failed."),

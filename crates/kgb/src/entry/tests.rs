@@ -15,41 +15,21 @@ fn begin() -> Begin {
 fn what_was_encoded_is_decoded() {
     let with_key = begin();
     assert_eq!(Begin::decode(&with_key.encode()).unwrap(), with_key);
-    let without_key = Begin {
-        key_fingerprint: None,
-        ..begin()
-    };
+    let without_key = Begin { key_fingerprint: None, ..begin() };
     assert_eq!(Begin::decode(&without_key.encode()).unwrap(), without_key);
     for outcome in Outcome::ALL {
-        let end = End {
-            outcome,
-            at: Timestamp(-5),
-            missing_bytes: 7,
-        };
+        let end = End { outcome, at: Timestamp(-5), missing_bytes: 7 };
         assert_eq!(End::decode(&end.encode()), Ok(end));
     }
-    let note = Note::Gap(Gap {
-        from: Timestamp(1),
-        until: Timestamp(2),
-        exchanges: 3,
-        bytes: 4,
-    });
+    let note = Note::Gap(Gap { from: Timestamp(1), until: Timestamp(2), exchanges: 3, bytes: 4 });
     assert_eq!(Note::decode(&note.encode()), Ok(note));
-    let life = Life {
-        at: Timestamp(9),
-        about: "iccm 0.1 on ä".into(),
-    };
+    let life = Life { at: Timestamp(9), about: "iccm 0.1 on ä".into() };
     assert_eq!(Life::decode(&life.encode()), Ok(life));
 }
 
 #[test]
 fn a_cut_payload_is_an_error_at_every_length() {
-    let end = End {
-        outcome: Outcome::Complete,
-        at: Timestamp(1),
-        missing_bytes: 0,
-    }
-    .encode();
+    let end = End { outcome: Outcome::Complete, at: Timestamp(1), missing_bytes: 0 }.encode();
     for length in 0..end.len() {
         assert!(matches!(End::decode(&end[..length]), Err(EntryError::Short(_))));
     }
@@ -63,12 +43,7 @@ fn a_cut_payload_is_an_error_at_every_length() {
 #[test]
 fn unknown_versions_and_values_are_refused() {
     assert_eq!(End::decode(&[9]), Err(EntryError::Version(9)));
-    let mut end = End {
-        outcome: Outcome::Complete,
-        at: Timestamp(1),
-        missing_bytes: 0,
-    }
-    .encode();
+    let mut end = End { outcome: Outcome::Complete, at: Timestamp(1), missing_bytes: 0 }.encode();
     end[1] = 200;
     assert_eq!(End::decode(&end), Err(EntryError::Unknown("outcome")));
     assert_eq!(Note::decode(&[1, 77]), Err(EntryError::Unknown("kind")));

@@ -132,12 +132,7 @@ impl<T: Tap> RecordedBody<T> {
             Some(Some(Ok(frame))) if frame.is_data() => State::Recorded(Some(frame)),
             Some(item) => State::Peeked(item),
         };
-        Self {
-            inner: Some(inner),
-            tap,
-            state,
-            remaining: size,
-        }
+        Self { inner: Some(inner), tap, state, remaining: size }
     }
 
     /// One step: gives the frame or end to pass on, or changes the state.

@@ -41,11 +41,7 @@ impl ClientState {
     pub(super) fn poll_flushed(&self, before: u64, cx: &mut Context<'_>) -> Poll<()> {
         // Registered before the check: a flush in between wakes us, it is not missed.
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-        if self.flushes() > before {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if self.flushes() > before { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn flushed(&self) {
@@ -65,10 +61,7 @@ pub(super) struct ClientIo {
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, state: Arc<ClientState>) -> Self {
-        Self {
-            io: TokioIo::new(stream),
-            state,
-        }
+        Self { io: TokioIo::new(stream), state }
     }
 }
 

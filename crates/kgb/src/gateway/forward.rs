@@ -65,10 +65,7 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
     };
 
     let unread = Unread::default();
-    let tap = RequestTap {
-        running: recording.running().clone(),
-        unread: unread.clone(),
-    };
+    let tap = RequestTap { running: recording.running().clone(), unread: unread.clone() };
     if peeked.last && settle_request(&recording).await.is_err() {
         recording.finish(&[], Outcome::Refused);
         return Err(Hangup);
@@ -78,10 +75,7 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
         Some(refusal) => Err((refusal, body)),
         None => match upstream.uri(&asked.target, rest) {
             Some(uri) => Ok((uri, body)),
-            None => Err((
-                Refusal::not_forwardable(StatusCode::BAD_REQUEST, "iccm cannot forward this target."),
-                body,
-            )),
+            None => Err((Refusal::not_forwardable(StatusCode::BAD_REQUEST, "iccm cannot forward this target."), body)),
         },
     };
     let method = asked.method.clone();
@@ -162,20 +156,14 @@ async fn deliver(
         return Err(Hangup);
     }
     let running = recording.running().clone();
-    let head = running
-        .recorder()
-        .response_head(parts.status, parts.version, &parts.headers);
+    let head = running.recorder().response_head(parts.status, parts.version, &parts.headers);
     parts.version = Version::HTTP_11;
     parts.headers = hop::end_to_end(parts.headers, None);
     name_exchange(&mut parts.headers, recording.id());
 
     let size = body.size_hint().exact();
     let peeked = Peeked::look(&mut body).await;
-    let mut tap = ResponseTap {
-        recording: Some(recording),
-        client,
-        unread,
-    };
+    let mut tap = ResponseTap { recording: Some(recording), client, unread };
     let data = peeked.data().map(|bytes| (RESPONSE_BODY, bytes.as_ref()));
     let kept = tap.head([Some((RESPONSE_HEAD, head.as_slice())), data], peeked.last);
     if kept == Kept::MustNotPass {

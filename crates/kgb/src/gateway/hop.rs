@@ -47,10 +47,7 @@ pub(super) fn end_to_end(headers: HeaderMap, host: Option<&HeaderValue>) -> Head
 /// The protocol that a request asks to upgrade to, unless it is one that may be ignored.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<String> {
     let protocols = tokens(headers, &header::UPGRADE);
-    protocols
-        .filter(|protocol| !protocol.eq_ignore_ascii_case("h2c"))
-        .map(str::to_owned)
-        .next()
+    protocols.filter(|protocol| !protocol.eq_ignore_ascii_case("h2c")).map(str::to_owned).next()
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -94,9 +91,7 @@ mod tests {
     }
 
     fn lines(map: &HeaderMap) -> Vec<(&str, &str)> {
-        map.iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-            .collect()
+        map.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
     }
 
     #[test]
@@ -116,26 +111,14 @@ mod tests {
         let host = HeaderValue::from_static("api.example");
         assert_eq!(
             lines(&end_to_end(headers, Some(&host))),
-            [
-                ("host", "api.example"),
-                ("accept", "a"),
-                ("accept", "b"),
-                ("x-last", "z")
-            ]
+            [("host", "api.example"), ("accept", "a"), ("accept", "b"), ("x-last", "z")]
         );
     }
 
     #[test]
     fn a_connection_header_cannot_take_framing_away() {
-        let headers = map(&[
-            ("connection", "content-length, host"),
-            ("content-length", "3"),
-            ("host", "a"),
-        ]);
-        assert_eq!(
-            lines(&end_to_end(headers, None)),
-            [("content-length", "3"), ("host", "a")]
-        );
+        let headers = map(&[("connection", "content-length, host"), ("content-length", "3"), ("host", "a")]);
+        assert_eq!(lines(&end_to_end(headers, None)), [("content-length", "3"), ("host", "a")]);
     }
 
     #[test]
@@ -147,19 +130,13 @@ mod tests {
     #[test]
     fn a_request_without_host_gets_the_upstreams() {
         let host = HeaderValue::from_static("api.example");
-        assert_eq!(
-            lines(&end_to_end(map(&[("a", "b")]), Some(&host))),
-            [("a", "b"), ("host", "api.example")]
-        );
+        assert_eq!(lines(&end_to_end(map(&[("a", "b")]), Some(&host))), [("a", "b"), ("host", "api.example")]);
     }
 
     #[test]
     fn only_the_upgrade_that_may_be_ignored_is_ignored() {
         assert_eq!(upgrade(&map(&[("upgrade", "h2c")])), None);
-        assert_eq!(
-            upgrade(&map(&[("upgrade", "h2c, websocket")])),
-            Some("websocket".into())
-        );
+        assert_eq!(upgrade(&map(&[("upgrade", "h2c, websocket")])), Some("websocket".into()));
         assert_eq!(upgrade(&map(&[])), None);
     }
 }

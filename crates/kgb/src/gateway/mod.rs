@@ -61,11 +61,7 @@ pub struct GatewayConfig {
 impl GatewayConfig {
     /// One upstream, no providers, 10 seconds of grace.
     pub fn new(upstream: Url) -> Self {
-        Self {
-            upstream,
-            providers: BTreeMap::new(),
-            grace: Duration::from_secs(10),
-        }
+        Self { upstream, providers: BTreeMap::new(), grace: Duration::from_secs(10) }
     }
 }
 
@@ -89,19 +85,12 @@ impl Gateway {
     pub async fn bind(listen: SocketAddr, config: GatewayConfig, recorder: Arc<Recorder>) -> Result<Self> {
         let routes = Routes::new(&config.upstream, &config.providers)?;
         let client = upstream::client(routes.any_https())?;
-        let cannot_listen = |source| Error::Listen {
-            address: listen,
-            source,
-        };
+        let cannot_listen = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         Ok(Self {
             address: listener.local_addr().map_err(cannot_listen)?,
             listener,
-            shared: Arc::new(Shared {
-                recorder,
-                routes,
-                client,
-            }),
+            shared: Arc::new(Shared { recorder, routes, client }),
             grace: config.grace,
         })
     }
@@ -128,10 +117,7 @@ impl Gateway {
         drop(self.listener);
         connections.close();
         if tokio::time::timeout(self.grace, connections.wait()).await.is_err() {
-            tracing::warn!(
-                connections = connections.len(),
-                "the grace period is over; running exchanges are cut"
-            );
+            tracing::warn!(connections = connections.len(), "the grace period is over; running exchanges are cut");
             self.shared.recorder.cut_running();
             cut.cancel();
             connections.wait().await;

@@ -17,21 +17,14 @@ pub(super) fn answer<B>(recorder: &Recorder, request: &Request<B>) -> Option<Res
     match request.uri().path() {
         "/health" => Some(health()),
         "/ready" => Some(ready(recorder)),
-        "/metrics" => Some(text(
-            StatusCode::OK,
-            "text/plain; version=0.0.4",
-            recorder.render_metrics(),
-        )),
+        "/metrics" => Some(text(StatusCode::OK, "text/plain; version=0.0.4", recorder.render_metrics())),
         _ => None,
     }
 }
 
 /// The process lives.
 fn health() -> Response<ResponseBody> {
-    json(
-        StatusCode::OK,
-        &serde_json::json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}),
-    )
+    json(StatusCode::OK, &serde_json::json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}))
 }
 
 /// Exchanges are being recorded.
@@ -52,8 +45,6 @@ fn json(status: StatusCode, value: &serde_json::Value) -> Response<ResponseBody>
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Own(Full::new(Bytes::from(body))));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -39,11 +39,7 @@ impl Refusal {
 
     /// The request cannot be forwarded.
     pub(super) fn not_forwardable(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            outcome: Outcome::Refused,
-            message: message.into(),
-        }
+        Self { status, outcome: Outcome::Refused, message: message.into() }
     }
 
     /// The request cannot be recorded, and policy forbids to let it pass.
@@ -67,10 +63,7 @@ impl Refusal {
     /// Ends the exchange with this refusal and gives the answer. `None`: not even that may pass unrecorded.
     pub(super) async fn answer(self, recording: Recording, method: &Method) -> Option<Response<ResponseBody>> {
         let (mut headers, body) = self.head_and_body();
-        let head = recording
-            .running()
-            .recorder()
-            .response_head(self.status, Version::HTTP_11, &headers);
+        let head = recording.running().recorder().response_head(self.status, Version::HTTP_11, &headers);
         headers.insert(EXCHANGE_ID, exchange_id(recording.id()));
         let sent: &[u8] = if *method == Method::HEAD { &[] } else { &body };
         let running = recording.running().clone();

@@ -65,11 +65,7 @@ pub(super) struct RequestTap {
 impl RequestTap {
     fn whole(&self) -> Verdict {
         self.running.request_whole();
-        if self.running.needs_sync() {
-            synced(&self.running)
-        } else {
-            Verdict::Pass
-        }
+        if self.running.needs_sync() { synced(&self.running) } else { Verdict::Pass }
     }
 }
 
@@ -77,7 +73,9 @@ impl Tap for RequestTap {
     fn frame(&mut self, frame: &Frame<Bytes>, last: bool) -> Verdict {
         let kept = match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) if !data.is_empty() => self.running.keep(&[(REQUEST_BODY, data)]),
-            (_, Some(trailers)) => self.running.keep(&[(REQUEST_TRAILERS, &field_lines(trailers))]),
+            (_, Some(trailers)) => {
+                self.running.keep(&[(REQUEST_TRAILERS, &self.running.recorder().trailers(trailers))])
+            }
             _ => Kept::Unrecorded,
         };
         match kept {
@@ -153,11 +151,7 @@ impl ResponseTap {
         if last {
             return self.finish(&[part]);
         }
-        match self
-            .recording
-            .as_ref()
-            .map(|recording| recording.running().keep(&[part]))
-        {
+        match self.recording.as_ref().map(|recording| recording.running().keep(&[part])) {
             Some(Kept::MustNotPass) => {
                 if let Some(recording) = self.recording.take() {
                     recording.finish(&[], Outcome::Refused);
@@ -173,7 +167,10 @@ impl Tap for ResponseTap {
     fn frame(&mut self, frame: &Frame<Bytes>, last: bool) -> Verdict {
         match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) if !data.is_empty() => self.part((RESPONSE_BODY, data), last),
-            (_, Some(trailers)) => self.part((RESPONSE_TRAILERS, &field_lines(trailers)), last),
+            (_, Some(trailers)) => {
+                let lines = self.recording.as_ref().map(|recording| recording.running().recorder().trailers(trailers));
+                self.part((RESPONSE_TRAILERS, &lines.unwrap_or_default()), last)
+            }
             _ if last => self.finish(&[]),
             _ => Verdict::Pass,
         }
@@ -204,11 +201,4 @@ impl Tap for ResponseTap {
 fn synced(running: &Arc<Running>) -> Verdict {
     let (recorder, position) = (running.recorder().clone(), running.written());
     Verdict::After(Box::pin(async move { recorder.sync(position).await }))
-}
-
-fn field_lines(fields: &http::HeaderMap) -> Vec<u8> {
-    let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-        [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat()
-    };
-    fields.iter().flat_map(line).collect()
 }

@@ -75,9 +75,7 @@ fn tls(needed: bool) -> Result<ClientConfig, rustls::Error> {
         Ok(config) => Ok(config.with_no_client_auth()),
         Err(error) if needed => Err(error),
         // Plain HTTP upstreams only, on a machine without certificates: nothing will ever be verified.
-        Err(_) => Ok(versions()?
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth()),
+        Err(_) => Ok(versions()?.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()),
     }
 }
 

@@ -92,19 +92,12 @@ impl Gaps {
         if state.alarm.take().is_some() {
             tracing::info!("recording works again");
         }
-        state
-            .unended
-            .retain(|(entry, end)| entry.close(&[], &end.encode()).is_err());
+        state.unended.retain(|(entry, end)| entry.close(&[], &end.encode()).is_err());
         let due = now || state.last_note.is_none_or(|last| last.elapsed() >= NOTE_INTERVAL);
         if let Some(from) = state.from
             && due
         {
-            let gap = Gap {
-                from,
-                until: Timestamp::now(),
-                exchanges: state.exchanges,
-                bytes: state.bytes,
-            };
+            let gap = Gap { from, until: Timestamp::now(), exchanges: state.exchanges, bytes: state.bytes };
             state.last_note = Some(Instant::now());
             match note(gap) {
                 Ok(()) => (state.from, state.exchanges, state.bytes) = (None, 0, 0),

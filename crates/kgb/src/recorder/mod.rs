@@ -105,10 +105,7 @@ impl Recorder {
     pub fn start(config: RecorderConfig) -> Result<Arc<Self>> {
         let key_file = config.data_dir.join("fingerprint.key");
         let key = key::load_or_create(&key_file).map_err(|source| Error::FingerprintKey { path: key_file, source })?;
-        let about = Life {
-            at: Timestamp::now(),
-            about: config.about.clone(),
-        };
+        let about = Life { at: Timestamp::now(), about: config.about.clone() };
         let root = config.spool_root();
         let spool = Spool::create(&root, spool_options(&config), &about.encode())
             .map_err(|source| Error::Spool { dir: root, source })?;
@@ -150,10 +147,7 @@ impl Recorder {
 
     fn begin_payload(&self, id: Uuid, new: &NewExchange<'_>) -> Vec<u8> {
         let mut head = Vec::with_capacity(1024);
-        let headers = new
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let headers = new.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let version = version_name(new.version);
         let key = wire::head::write_request_head(&mut head, new.method, new.target, version, headers, &self.redactor);
         let begin = Begin {
@@ -176,14 +170,19 @@ impl Recorder {
     ) -> Vec<u8> {
         let mut head = Vec::with_capacity(1024);
         let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        wire::head::write_response_head(
-            &mut head,
-            status.as_u16(),
-            version_name(version),
-            headers,
-            &self.redactor,
-        );
+        wire::head::write_response_head(&mut head, status.as_u16(), version_name(version), headers, &self.redactor);
         head
+    }
+
+    /// Trailer fields as they go on record.
+    pub(crate) fn trailers(&self, fields: &HeaderMap) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for (name, value) in fields {
+            let replacement = self.redactor.header(name.as_str(), value.as_bytes());
+            let value = replacement.as_deref().unwrap_or(value.as_bytes());
+            lines.extend_from_slice(&[name.as_str().as_bytes(), b": ", value, b"\r\n"].concat());
+        }
+        lines
     }
 
     /// Waits until everything before `position` is on stable storage. `Err`: the traffic that waits for it must be cut.
@@ -203,16 +202,9 @@ impl Recorder {
 
     /// Ends this life. All exchanges must have ended. What could not be put on record before is tried once more.
     pub fn end_life(&self) -> Result<()> {
-        self.gaps
-            .settle(|gap| self.spool.note(&Note::Gap(gap).encode()).map(drop), true);
-        let end = Life {
-            at: Timestamp::now(),
-            about: String::new(),
-        };
-        self.spool.end_life(&end.encode()).map_err(|source| Error::Spool {
-            dir: self.spool.dir().to_owned(),
-            source,
-        })
+        self.gaps.settle(|gap| self.spool.note(&Note::Gap(gap).encode()).map(drop), true);
+        let end = Life { at: Timestamp::now(), about: String::new() };
+        self.spool.end_life(&end.encode()).map_err(|source| Error::Spool { dir: self.spool.dir().to_owned(), source })
     }
 
     /// From now on an exchange that is dropped was cut by us, not by its client.
@@ -262,8 +254,7 @@ impl Recorder {
     fn recording_works(&self) {
         if self.gaps.is_open() {
             self.meters.cannot_record.set(0);
-            self.gaps
-                .settle(|gap| self.spool.note(&Note::Gap(gap).encode()).map(drop), false);
+            self.gaps.settle(|gap| self.spool.note(&Note::Gap(gap).encode()).map(drop), false);
         }
     }
 

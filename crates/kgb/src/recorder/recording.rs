@@ -131,11 +131,7 @@ impl Running {
                 Err(error) => self.lose(&error, parts),
             },
         };
-        let outcome = if kept == Kept::MustNotPass {
-            Outcome::Refused
-        } else {
-            outcome
-        };
+        let outcome = if kept == Kept::MustNotPass { Outcome::Refused } else { outcome };
         self.recorder.meters.ended(outcome);
         if !matches!(kept, Kept::At(_)) {
             self.end_without_parts(outcome);
@@ -153,11 +149,7 @@ impl Running {
     }
 
     fn end_payload(&self, outcome: Outcome) -> End {
-        End {
-            outcome,
-            at: Timestamp::now(),
-            missing_bytes: self.missing.load(Ordering::Relaxed),
-        }
+        End { outcome, at: Timestamp::now(), missing_bytes: self.missing.load(Ordering::Relaxed) }
     }
 
     fn count(&self, parts: &[(Channel, &[u8])]) {
@@ -195,9 +187,7 @@ impl Recording {
             running.recorder.gaps.add(&running.recorder.meters, 1, 0);
             running.miss(parts.as_slice());
         }
-        Self {
-            running: Arc::new(running),
-        }
+        Self { running: Arc::new(running) }
     }
 
     /// The exchange's id.
@@ -230,11 +220,8 @@ impl Recording {
 impl Drop for Recording {
     /// Dropped without an end: hyper drops an exchange in the middle when its client hangs up, and we do when we stop.
     fn drop(&mut self) {
-        let outcome = if self.running.recorder.is_stopping() {
-            Outcome::RecorderStopped
-        } else {
-            Outcome::ClientAborted
-        };
+        let outcome =
+            if self.running.recorder.is_stopping() { Outcome::RecorderStopped } else { Outcome::ClientAborted };
         self.running.end(&[], outcome);
         self.running.recorder.meters.active.decrement(1);
     }

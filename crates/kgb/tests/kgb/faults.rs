@@ -16,9 +16,7 @@ async fn a_refused_upstream_is_answered_in_the_apis_shape() {
     let rig = Rig::with(|_, gateway| gateway.upstream = format!("http://{closed}").parse().unwrap()).await;
     let mut client = rig.client().await;
     let body = noise(1, 400_000);
-    client
-        .send("POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n")
-        .await;
+    client.send("POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n").await;
     client.send(&body).await;
     let (head, answer) = client.message().await;
     assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{head}");
@@ -26,12 +24,7 @@ async fn a_refused_upstream_is_answered_in_the_apis_shape() {
     let error: serde_json::Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(error["type"], "error");
     assert_eq!(error["error"]["type"], "api_error");
-    assert!(
-        error["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains(&closed.to_string())
-    );
+    assert!(error["error"]["message"].as_str().unwrap().contains(&closed.to_string()));
     let exchange = rig.ended().await;
     assert_eq!(exchange.outcome(), Outcome::UpstreamUnreachable);
     assert!(exchange.request_body == body, "the whole request is on record");
@@ -87,11 +80,7 @@ async fn a_response_that_breaks_off_breaks_the_clients_connection() {
                 upstream.send("\r\n").await;
             }
             client.head().await;
-            let arrived = if chunked {
-                client.chunks_until(5000).await
-            } else {
-                client.exactly(5000).await
-            };
+            let arrived = if chunked { client.chunks_until(5000).await } else { client.exactly(5000).await };
             assert!(arrived == part);
             if reset {
                 upstream.reset();
@@ -166,9 +155,7 @@ async fn a_client_that_hangs_up_during_the_response_cancels_the_upstream() {
     client.send(POST).await;
     let mut upstream = rig.accept().await;
     upstream.message().await;
-    upstream
-        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        .await;
+    upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
     client.head().await;
     assert_eq!(client.chunk().await, b"abc");
     client.reset();
@@ -183,25 +170,14 @@ async fn a_client_that_stops_in_the_middle_of_its_request_is_recorded_as_such() 
     for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let rig = Rig::start().await;
         let mut client = rig.client().await;
-        client
-            .send(format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n"))
-            .await;
+        client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n")).await;
         let mut upstream = rig.accept().await;
         upstream.head().await;
-        client
-            .send(if framing.contains("chunked") {
-                "3\r\nabc\r\n"
-            } else {
-                "abc"
-            })
-            .await;
+        client.send(if framing.contains("chunked") { "3\r\nabc\r\n" } else { "abc" }).await;
         upstream.exactly(3).await;
         drop(client);
         let rest = upstream.rest().await.unwrap_or_default();
-        assert!(
-            !rest.ends_with(b"0\r\n\r\n"),
-            "the upstream must not take it for a whole request"
-        );
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "the upstream must not take it for a whole request");
         let exchange = rig.ended().await;
         assert_eq!(exchange.outcome(), Outcome::ClientAborted);
         assert_eq!(exchange.request_body, b"abc");
@@ -212,15 +188,11 @@ async fn a_client_that_stops_in_the_middle_of_its_request_is_recorded_as_such() 
 async fn an_early_answer_reaches_a_client_that_is_still_sending() {
     let rig = Rig::start().await;
     let mut client = rig.client().await;
-    client
-        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n")
-        .await;
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n").await;
     client.send(noise(1, 1000)).await;
     let mut upstream = rig.accept().await;
     upstream.head().await;
-    upstream
-        .send("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
-        .await;
+    upstream.send("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig").await;
     drop(upstream);
     client.send(noise(2, 2_999_000)).await;
     let (head, body) = client.message().await;
@@ -244,11 +216,7 @@ async fn upgrades_and_connect_are_refused_on_purpose() {
         assert!(head.contains("\r\nx-iccm-error: refused\r\n"));
         assert!(String::from_utf8_lossy(&body).contains("api_error"));
     }
-    assert!(
-        rig.exchanges()
-            .iter()
-            .all(|exchange| exchange.outcome() == Outcome::Refused)
-    );
+    assert!(rig.exchanges().iter().all(|exchange| exchange.outcome() == Outcome::Refused));
     assert_eq!(rig.exchanges().len(), 3);
 }
 
@@ -261,9 +229,7 @@ fn tiny(recorder: &mut kgb::RecorderConfig) {
 async fn post(rig: &Rig, size: usize) -> (String, Vec<u8>) {
     let mut client = rig.client().await;
     let body = noise(size as u64, size);
-    client
-        .send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\n\r\n"))
-        .await;
+    client.send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\n\r\n")).await;
     let answering = async {
         let mut upstream = rig.accept().await;
         assert!(upstream.message().await.1 == body);
@@ -294,10 +260,7 @@ async fn when_the_spool_is_full_traffic_passes_and_the_gap_goes_on_record() {
     let metrics = rig.recorder.render_metrics();
     assert!(metrics.contains("iccm_cannot_record 1"), "{metrics}");
     let exchanges = rig.exchanges();
-    let lost: Vec<_> = exchanges
-        .iter()
-        .filter(|exchange| exchange.end.unwrap().missing_bytes > 0)
-        .collect();
+    let lost: Vec<_> = exchanges.iter().filter(|exchange| exchange.end.unwrap().missing_bytes > 0).collect();
     assert!(!lost.is_empty());
     let mut gaps = rig.gaps();
     rig.recorder.spool().release_before(u64::MAX).unwrap();
@@ -311,14 +274,8 @@ async fn when_the_spool_is_full_traffic_passes_and_the_gap_goes_on_record() {
     let bytes: u64 = gaps.iter().map(|gap| gap.bytes).sum();
     let metrics = rig.recorder.render_metrics();
     assert!((2..=4).contains(&missing) && bytes > 100_000, "{gaps:?}");
-    assert!(
-        metrics.contains(&format!("iccm_unrecorded_exchanges_total {missing}")),
-        "{metrics}"
-    );
-    assert!(
-        metrics.contains(&format!("iccm_unrecorded_bytes_total {bytes}")),
-        "{metrics}"
-    );
+    assert!(metrics.contains(&format!("iccm_unrecorded_exchanges_total {missing}")), "{metrics}");
+    assert!(metrics.contains(&format!("iccm_unrecorded_bytes_total {bytes}")), "{metrics}");
 }
 
 #[tokio::test]
@@ -329,9 +286,7 @@ async fn when_policy_says_so_what_cannot_be_recorded_is_refused() {
     })
     .await;
     let mut client = rig.client().await;
-    client
-        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n")
-        .await;
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n").await;
     client.send(noise(1, 100_000)).await;
     let mut upstream = rig.accept().await;
     upstream.head().await;
@@ -376,10 +331,7 @@ async fn a_shutdown_lets_exchanges_end_and_cuts_what_does_not() {
     assert_eq!(ends.message().await.1, b"ok");
     let _ = hangs.rest().await;
     soon(rig.running).await.unwrap();
-    let outcomes: Vec<_> = crate::support::recorded(rig.recorder.spool().dir())
-        .0
-        .iter()
-        .map(crate::support::Recorded::outcome)
-        .collect();
+    let outcomes: Vec<_> =
+        crate::support::recorded(rig.recorder.spool().dir()).0.iter().map(crate::support::Recorded::outcome).collect();
     assert_eq!(outcomes, [Outcome::Complete, Outcome::RecorderStopped]);
 }

@@ -31,26 +31,14 @@ async fn a_request_reaches_the_upstream_as_it_was_sent() {
     let exchange = rig.ended().await;
     assert_eq!(
         answer,
-        format!(
-            "HTTP/1.1 204 No Content\r\nX-Req: 1\r\nx-iccm-exchange-id: {}\r\n\r\n",
-            exchange.begin.id
-        )
+        format!("HTTP/1.1 204 No Content\r\nX-Req: 1\r\nx-iccm-exchange-id: {}\r\n\r\n", exchange.begin.id)
     );
     assert!(exchange.request_body == body);
     assert_eq!(exchange.outcome(), Outcome::Complete);
     assert_eq!(exchange.begin.upstream, format!("http://{}", rig.upstream_host()));
     assert_eq!(exchange.begin.durability, Durability::Process);
-    assert!(
-        exchange
-            .request_head()
-            .starts_with("POST /v1/messages?beta=true&x=%2F..%2f HTTP/1.1\r\n")
-    );
-    assert!(
-        exchange
-            .request_head()
-            .to_lowercase()
-            .contains("host: gateway.example\r\n")
-    );
+    assert!(exchange.request_head().starts_with("POST /v1/messages?beta=true&x=%2F..%2f HTTP/1.1\r\n"));
+    assert!(exchange.request_head().to_lowercase().contains("host: gateway.example\r\n"));
 }
 
 #[tokio::test]
@@ -60,10 +48,7 @@ async fn a_response_with_a_length_passes_byte_for_byte() {
         let mut client = rig.client().await;
         client.send("GET /x HTTP/1.1\r\nhost: h\r\n\r\n").await;
         let mut upstream = rig.accept().await;
-        assert_eq!(
-            upstream.head().await,
-            format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", rig.upstream_host())
-        );
+        assert_eq!(upstream.head().await, format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", rig.upstream_host()));
         let body = noise(length as u64, length);
         upstream
             .send(format!(
@@ -80,15 +65,7 @@ async fn a_response_with_a_length_passes_byte_for_byte() {
         let length_line = format!("Content-Length: {length}");
         let mut headers = lines[1..lines.len() - 1].to_vec();
         headers.sort_unstable();
-        assert_eq!(
-            headers,
-            [
-                "Content-Encoding: gzip",
-                length_line.as_str(),
-                "Retry-After: 3",
-                id.as_str()
-            ]
-        );
+        assert_eq!(headers, ["Content-Encoding: gzip", length_line.as_str(), "Retry-After: 3", id.as_str()]);
         assert!(seen == body && exchange.response_body == body);
         assert_eq!(exchange.outcome(), Outcome::Complete);
         assert!(exchange.response_head.unwrap().starts_with("HTTP/1.1 529\r\n"));
@@ -101,25 +78,18 @@ async fn chunked_bodies_stay_chunked_in_both_directions() {
     for method in ["POST", "GET"] {
         let mut client = rig.client().await;
         client
-            .send(format!(
-                "{method} / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-            ))
+            .send(format!("{method} / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"))
             .await;
         let mut upstream = rig.accept().await;
         let head = upstream.head().await;
         assert_eq!(
             head,
-            format!(
-                "{method} / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
-                rig.upstream_host()
-            )
+            format!("{method} / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", rig.upstream_host())
         );
         assert_eq!(upstream.chunk().await, b"hello");
         client.send("6\r\n world\r\n0\r\n\r\n").await;
         assert_eq!(upstream.chunks().await, b" world");
-        upstream
-            .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-            .await;
+        upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
         assert!(client.head().await.contains("\r\nTransfer-Encoding: chunked\r\n"));
         assert_eq!(client.chunk().await, b"abc");
         upstream.send("2\r\nde\r\n0\r\n\r\n").await;
@@ -136,15 +106,11 @@ async fn chunked_bodies_stay_chunked_in_both_directions() {
 async fn empty_chunked_bodies_stay_chunked() {
     let rig = Rig::start().await;
     let mut client = rig.client().await;
-    client
-        .send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-        .await;
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").await;
     let mut upstream = rig.accept().await;
     assert!(upstream.head().await.contains("Transfer-Encoding: chunked"));
     assert_eq!(upstream.chunk().await, b"");
-    upstream
-        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-        .await;
+    upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").await;
     assert!(client.head().await.contains("Transfer-Encoding: chunked"));
     assert_eq!(client.chunk().await, b"");
     assert_eq!(rig.ended().await.outcome(), Outcome::Complete);
@@ -181,12 +147,7 @@ async fn head_and_not_modified_have_no_body_and_end_at_once() {
     client.send("GET /etag HTTP/1.1\r\nHost: h\r\n\r\n").await;
     upstream.head().await;
     upstream.send("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n").await;
-    assert!(
-        client
-            .head()
-            .await
-            .starts_with("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n")
-    );
+    assert!(client.head().await.starts_with("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n"));
     let exchanges = rig.exchanges();
     assert_eq!(exchanges.len(), 2);
     assert!(exchanges.iter().all(|exchange| exchange.outcome() == Outcome::Complete));
@@ -197,14 +158,10 @@ async fn head_and_not_modified_have_no_body_and_end_at_once() {
 async fn each_chunk_arrives_before_the_upstream_sends_the_next() {
     let rig = Rig::start().await;
     let mut client = rig.client().await;
-    client
-        .send("POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
-        .await;
+    client.send("POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}").await;
     let mut upstream = rig.accept().await;
     upstream.message().await;
-    upstream
-        .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     // The head has to arrive before there is any body.
     client.head().await;
     for n in 0..100 {
@@ -212,10 +169,7 @@ async fn each_chunk_arrives_before_the_upstream_sends_the_next() {
         upstream.send(format!("{:x}\r\n{event}\r\n", event.len())).await;
         assert_eq!(client.chunk().await, event.as_bytes());
         let on_record = rig.exchanges().remove(0);
-        assert!(
-            on_record.response_body.ends_with(event.as_bytes()),
-            "recorded before it is delivered"
-        );
+        assert!(on_record.response_body.ends_with(event.as_bytes()), "recorded before it is delivered");
         assert_eq!(on_record.chunks.len(), n + 1);
         assert!(on_record.end.is_none());
     }
@@ -231,9 +185,7 @@ async fn connections_are_reused_on_both_sides() {
     let mut upstream = None;
     for n in 0..20 {
         let body = noise(n, 3000);
-        client
-            .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000\r\n\r\n")
-            .await;
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000\r\n\r\n").await;
         client.send(&body).await;
         let peer = match &mut upstream {
             None => upstream.insert(rig.accept().await),
@@ -256,9 +208,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut upstream = rig.accept().await;
     for n in 1..=3 {
         assert!(upstream.head().await.starts_with(&format!("GET /{n} ")));
-        upstream
-            .send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"))
-            .await;
+        upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}")).await;
     }
     for n in 1..=3 {
         assert_eq!(client.message().await.1, n.to_string().as_bytes());
@@ -275,23 +225,15 @@ async fn a_providers_prefix_is_removed_and_a_base_path_kept() {
     })
     .await;
     let mut client = rig.client().await;
-    client
-        .send("GET /openai/v1/models?limit=3 HTTP/1.1\r\nHost: h\r\n\r\n")
-        .await;
+    client.send("GET /openai/v1/models?limit=3 HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let (stream, _) = soon(provider.accept()).await.unwrap();
     let mut seen = vec![0; 1024];
-    let read = soon(tokio::io::AsyncReadExt::read(&mut { stream }, &mut seen))
-        .await
-        .unwrap();
+    let read = soon(tokio::io::AsyncReadExt::read(&mut { stream }, &mut seen)).await.unwrap();
     assert_eq!(
         String::from_utf8_lossy(&seen[..read]),
         format!("GET /base/v1/models?limit=3 HTTP/1.1\r\nHost: {address}\r\n\r\n")
     );
-    assert!(
-        rig.exchanges()[0]
-            .request_head()
-            .starts_with("GET /openai/v1/models?limit=3 ")
-    );
+    assert!(rig.exchanges()[0].request_head().starts_with("GET /openai/v1/models?limit=3 "));
     assert_eq!(rig.exchanges()[0].begin.upstream, format!("http://{address}/base"));
 }
 
@@ -306,21 +248,13 @@ async fn no_credential_reaches_the_disk_or_the_metrics() {
         .await;
     let mut upstream = rig.accept().await;
     assert_eq!(upstream.head().await.matches(KEY).count(), 4, "the upstream needs them");
-    upstream
-        .send(format!(
-            "HTTP/1.1 200 OK\r\nSet-Cookie: s={KEY}\r\nContent-Length: 2\r\n\r\nok"
-        ))
-        .await;
+    upstream.send(format!("HTTP/1.1 200 OK\r\nSet-Cookie: s={KEY}\r\nContent-Length: 2\r\n\r\nok")).await;
     assert!(client.message().await.0.contains(&format!("Set-Cookie: s={KEY}")));
     let exchange = rig.ended().await;
     assert_eq!(exchange.begin.key_fingerprint.as_ref().map(String::len), Some(16));
     assert!(exchange.request_head().contains("&a=b"));
     for (path, bytes) in files(rig.data.path()) {
-        assert!(
-            !bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()),
-            "{}",
-            path.display()
-        );
+        assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{}", path.display());
     }
     assert!(!rig.recorder.render_metrics().contains(KEY));
 }
@@ -331,9 +265,7 @@ async fn the_end_is_on_record_before_the_last_byte_arrives() {
     let rig = Rig::start().await;
     for n in 0..50 {
         let mut client = rig.client().await;
-        client
-            .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
-            .await;
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}").await;
         let mut upstream = rig.accept().await;
         upstream.message().await;
         let body = noise(n, 20_000);
@@ -341,9 +273,7 @@ async fn the_end_is_on_record_before_the_last_byte_arrives() {
             upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n").await;
             upstream.send(&body).await;
         } else {
-            upstream
-                .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4e20\r\n")
-                .await;
+            upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4e20\r\n").await;
             upstream.send(&body).await;
             upstream.send("\r\n0\r\n\r\n").await;
         }
@@ -363,25 +293,16 @@ async fn at_level_power_nothing_ends_before_it_is_synced() {
     let rig = Rig::with(|recorder, _| recorder.durability = Durability::Power).await;
     for n in 0..20 {
         let mut client = rig.client().await;
-        client
-            .send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-            .await;
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
         client.send("0\r\n\r\n").await;
         let mut upstream = rig.accept().await;
         upstream.message().await;
         let synced = rig.recorder.spool().synced();
         let request_end = rig.recorder.spool().written();
-        assert!(
-            synced >= request_end,
-            "the request's end was forwarded at {synced}, written is {request_end}"
-        );
+        assert!(synced >= request_end, "the request's end was forwarded at {synced}, written is {request_end}");
         match n % 3 {
             0 => upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxyz").await,
-            1 => {
-                upstream
-                    .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n")
-                    .await
-            }
+            1 => upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n").await,
             _ => upstream.send("HTTP/1.1 204 No Content\r\n\r\n").await,
         }
         client.message().await;
@@ -396,24 +317,39 @@ async fn at_level_power_nothing_ends_before_it_is_synced() {
 async fn the_gateways_own_paths_answer_and_are_not_recorded() {
     let rig = Rig::start().await;
     let mut client = rig.client().await;
-    for (path, expected) in [
-        ("/health", "\"healthy\""),
-        ("/ready", "\"ready\""),
-        ("/metrics", "iccm_active_exchanges 0"),
-    ] {
+    for (path, expected) in
+        [("/health", "\"healthy\""), ("/ready", "\"ready\""), ("/metrics", "iccm_active_exchanges 0")]
+    {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
         let (head, body) = client.message().await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
-        assert!(
-            String::from_utf8_lossy(&body).contains(expected),
-            "{path}: {}",
-            String::from_utf8_lossy(&body)
-        );
+        assert!(String::from_utf8_lossy(&body).contains(expected), "{path}: {}", String::from_utf8_lossy(&body));
     }
     assert!(rig.exchanges().is_empty());
     // Anything else on these paths belongs to the upstream.
-    client
-        .send("POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
-        .await;
+    client.send("POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
     assert!(rig.accept().await.head().await.starts_with("POST /health "));
+}
+
+#[tokio::test]
+async fn trailers_pass_and_are_sanitised_on_record() {
+    let rig = Rig::start().await;
+    let mut client = rig.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nConnection: TE\r\nContent-Length: 0\r\n\r\n").await;
+    let mut upstream = rig.accept().await;
+    upstream.head().await;
+    upstream
+        .send(format!(
+            "HTTP/1.1 200 OK\r\nTrailer: x-sum, x-api-key\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n0\r\nx-sum: 1\r\nx-api-key: {KEY}\r\n\r\n"
+        ))
+        .await;
+    client.head().await;
+    assert_eq!(client.chunk().await, b"abc");
+    let end = String::from_utf8(client.until_blank_line().await).unwrap();
+    assert_eq!(end.to_lowercase(), format!("0\r\nx-sum: 1\r\nx-api-key: {KEY}\r\n\r\n"));
+    assert_eq!(rig.ended().await.outcome(), Outcome::Complete);
+    for (path, bytes) in files(rig.data.path()) {
+        assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{}", path.display());
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kgb::entry::{Begin, End, Note, REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
+use kgb::entry::{Begin, End, Note, REQUEST_BODY, REQUEST_TRAILERS, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_TRAILERS};
 use kgb::gateway::{Gateway, GatewayConfig};
 use kgb::{Recorder, RecorderConfig};
 use spool::{Kind, Reader};
@@ -20,9 +20,7 @@ pub(crate) const KEY: &str = "sk-ant-test-000";
 
 /// Nothing here takes long; a test that waits for this long has failed.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("waited too long")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("waited too long")
 }
 
 pub(crate) struct Rig {
@@ -48,9 +46,7 @@ impl Rig {
         let mut forwarding = GatewayConfig::new(base.parse().unwrap());
         change(&mut recording, &mut forwarding);
         let recorder = Recorder::start(recording).unwrap();
-        let gateway = Gateway::bind("127.0.0.1:0".parse().unwrap(), forwarding, recorder.clone())
-            .await
-            .unwrap();
+        let gateway = Gateway::bind("127.0.0.1:0".parse().unwrap(), forwarding, recorder.clone()).await.unwrap();
         let shutdown = CancellationToken::new();
         Self {
             gateway: gateway.local_addr(),
@@ -108,10 +104,7 @@ pub(crate) struct Peer {
 impl Peer {
     fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -120,6 +113,10 @@ impl Peer {
 
     /// Everything up to and including the blank line.
     pub(crate) async fn head(&mut self) -> String {
+        String::from_utf8(self.until_blank_line().await).unwrap()
+    }
+
+    pub(crate) async fn until_blank_line(&mut self) -> Vec<u8> {
         let end = loop {
             if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
                 break at + 4;
@@ -130,16 +127,12 @@ impl Peer {
                 String::from_utf8_lossy(&self.buffer)
             );
         };
-        String::from_utf8(self.buffer.drain(..end).collect()).unwrap()
+        self.buffer.drain(..end).collect()
     }
 
     pub(crate) async fn exactly(&mut self, bytes: usize) -> Vec<u8> {
         while self.buffer.len() < bytes {
-            assert!(
-                self.more().await.unwrap() > 0,
-                "closed after {} of {bytes} bytes",
-                self.buffer.len()
-            );
+            assert!(self.more().await.unwrap() > 0, "closed after {} of {bytes} bytes", self.buffer.len());
         }
         self.buffer.drain(..bytes).collect()
     }
@@ -211,9 +204,7 @@ impl Peer {
 
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 
@@ -263,6 +254,7 @@ pub(crate) fn recorded(dir: &Path) -> (Vec<Recorded>, Vec<Gap>) {
                 exchanges.insert(record.seq, exchange);
             }
             (Kind::Part(REQUEST_BODY), Some(exchange)) => exchange.request_body.extend(bytes),
+            (Kind::Part(REQUEST_TRAILERS | RESPONSE_TRAILERS), Some(_)) => {}
             (Kind::Part(RESPONSE_HEAD), Some(exchange)) => {
                 exchange.response_head = Some(String::from_utf8(bytes).unwrap());
             }

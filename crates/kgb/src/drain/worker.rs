@@ -1,0 +1,345 @@
+//! The drain's one task: it owns the lanes, and is the only one that writes to the store.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use spool::recovery;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use winni::store::{Error, Store};
+
+use super::DrainStatus;
+use super::backoff::Backoff;
+use super::lane::{Attempt, Lane, Refused};
+use crate::Recorder;
+use crate::assemble::Unreadable;
+
+/// After a record was written, so long for more to come: one transaction then takes them all.
+const GATHER: Duration = Duration::from_millis(5);
+/// How often a suspect is tried again while the store takes nothing else.
+const SUSPECT_RETRY: Duration = Duration::from_secs(2);
+/// Messages that are indexed at a time, in idle moments.
+const INDEX_AT_ONCE: usize = 256;
+
+/// What a lane's turn has led to.
+enum Turn {
+    /// Something was stored or put aside; there may be more.
+    Moved,
+    /// There is nothing to do for now.
+    Idle,
+    /// The store or the spool does not answer; wait so long.
+    Stalled(Duration),
+}
+
+pub(super) struct Worker {
+    store: Arc<dyn Store>,
+    recorder: Arc<Recorder>,
+    spool_root: PathBuf,
+    quarantine: PathBuf,
+    /// The own lane first, then the adopted ones. `None` while a blocking thread has it.
+    lanes: Vec<Option<Lane>>,
+    backoff: Backoff,
+    /// Batches that the store has taken: the measure of whether it takes anything.
+    batches_taken: u64,
+    /// Whether there may be messages that the full-text index lacks.
+    unindexed: bool,
+    status: DrainStatus,
+    publish: watch::Sender<DrainStatus>,
+    closing: CancellationToken,
+}
+
+impl Worker {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        spool_root: PathBuf,
+        recorder: Arc<Recorder>,
+        publish: watch::Sender<DrainStatus>,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            quarantine: recorder.data_dir().join("quarantine"),
+            lanes: vec![Some(Lane::own(recorder.spool()))],
+            recorder,
+            store,
+            spool_root,
+            backoff: Backoff::default(),
+            batches_taken: 0,
+            unindexed: true,
+            status: DrainStatus::default(),
+            publish,
+            closing,
+        }
+    }
+
+    /// Drains until `closing` and everything is stored.
+    pub(super) async fn run(mut self) {
+        self.adopt().await;
+        loop {
+            let (mut moved, mut stalled) = (false, None);
+            for at in 0..self.lanes.len() {
+                match self.turn(at).await {
+                    Turn::Moved => moved = true,
+                    Turn::Idle => {}
+                    Turn::Stalled(wait) => stalled = stalled.max(Some(wait)),
+                }
+            }
+            self.retire_finished().await;
+            self.publish();
+            if moved && stalled.is_none() {
+                continue;
+            }
+            if stalled.is_none() && self.index_some().await {
+                continue;
+            }
+            if stalled.is_none() && self.closing.is_cancelled() && self.is_done() {
+                return;
+            }
+            self.wait(stalled).await;
+        }
+    }
+
+    async fn adopt(&mut self) {
+        let root = self.spool_root.clone();
+        let adopted = tokio::task::spawn_blocking(move || recovery::adopt(&root)).await;
+        match adopted {
+            Ok(Ok(folders)) => {
+                for folder in folders {
+                    let recorder = folder.recorder();
+                    match Lane::adopted(folder) {
+                        Ok(lane) => self.lanes.push(Some(lane)),
+                        Err(error) => {
+                            tracing::error!(%recorder, %error, "cannot read a spool folder; it is left alone")
+                        }
+                    }
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot look for what earlier recorders left; restart to try again")
+            }
+            Err(error) => tracing::error!(%error, "the recovery of earlier recorders' spools broke off"),
+        }
+        self.status.has_adopted = true;
+    }
+
+    /// Stores the next batch of a lane.
+    async fn turn(&mut self, at: usize) -> Turn {
+        let Some(lane) = self.lanes.get_mut(at).and_then(Option::take) else {
+            return Turn::Idle;
+        };
+        let (lane, turn) = self.advance(lane).await;
+        self.lanes[at] = lane;
+        turn
+    }
+
+    async fn advance(&mut self, mut lane: Lane) -> (Option<Lane>, Turn) {
+        if !lane.knows_store {
+            match self.store.watermark(lane.recorder()).await {
+                Ok(watermark) => lane.believe(watermark),
+                Err(error) => return (Some(lane), self.stall(&error)),
+            };
+        }
+        let batches_taken = self.batches_taken;
+        let read = tokio::task::spawn_blocking(move || {
+            let read = lane.release().and_then(|()| lane.read_on());
+            let next = read.map(|()| lane.next_attempt(batches_taken));
+            (lane, next)
+        });
+        let (lane, next) = match read.await {
+            Ok(read) => read,
+            Err(error) => return lost_lane(&error),
+        };
+        match next {
+            Err(error) => (Some(lane), self.stall(&error)),
+            Ok(None) => (Some(lane), Turn::Idle),
+            Ok(Some(Ok(attempt))) => self.hand_over(lane, attempt).await,
+            Ok(Some(Err(unreadable))) if is_passing(&unreadable) => (Some(lane), self.stall(&unreadable)),
+            Ok(Some(Err(unreadable))) => self.refused(lane, &[], unreadable.to_string()).await,
+        }
+    }
+
+    async fn hand_over(&mut self, mut lane: Lane, attempt: Attempt) -> (Option<Lane>, Turn) {
+        let Attempt { batch, seqs } = attempt;
+        match self.store.append(batch).await {
+            Ok(watermark) => {
+                self.backoff.reset();
+                self.batches_taken += 1;
+                self.unindexed = true;
+                self.status.last_error = None;
+                self.status.stored_records += seqs.len() as u64;
+                self.recorder.meters().drained_items.increment(seqs.len() as u64);
+                lane.taken(&seqs, watermark);
+                (Some(lane), Turn::Moved)
+            }
+            Err(error) if is_about_items(&error) => self.refused(lane, &seqs, error.to_string()).await,
+            Err(error) => {
+                self.lanes.iter_mut().flatten().for_each(|lane| lane.knows_store = false);
+                lane.knows_store = false;
+                (Some(lane), self.stall(&error))
+            }
+        }
+    }
+
+    /// The items cannot be stored, by the store's judgement or because they cannot be read (then `seqs` is empty, and it is
+    /// the first).
+    async fn refused(&mut self, mut lane: Lane, seqs: &[u64], why: String) -> (Option<Lane>, Turn) {
+        self.recorder.meters().drain_errors.increment(1);
+        if self.status.last_error.as_ref() != Some(&why) {
+            tracing::warn!(recorder = %lane.recorder(), items = seqs.len(), %why, "the database refuses items");
+        }
+        self.status.last_error = Some(why.clone());
+        match lane.refused(seqs, self.batches_taken) {
+            Refused::OthersFirst => (Some(lane), Turn::Moved),
+            Refused::Undecided => (Some(lane), Turn::Idle),
+            Refused::Condemned => self.condemn(lane, why).await,
+        }
+    }
+
+    async fn condemn(&mut self, mut lane: Lane, why: String) -> (Option<Lane>, Turn) {
+        let quarantine = self.quarantine.clone();
+        let condemned = tokio::task::spawn_blocking(move || {
+            let condemned = lane.condemn(&quarantine, &why);
+            (lane, condemned)
+        });
+        match condemned.await {
+            Ok((lane, Ok(()))) => {
+                self.status.quarantined_records += 1;
+                self.recorder.meters().quarantined_items.increment(1);
+                (Some(lane), Turn::Moved)
+            }
+            Ok((lane, Err(error))) => (Some(lane), self.stall(&error)),
+            Err(error) => lost_lane(&error),
+        }
+    }
+
+    fn stall(&mut self, error: &dyn std::error::Error) -> Turn {
+        let why = error.to_string();
+        if self.status.last_error.as_ref() != Some(&why) {
+            tracing::warn!(%why, "cannot drain the spool now, traffic goes on; it is tried again until it works");
+        }
+        self.recorder.meters().drain_errors.increment(1);
+        self.status.last_error = Some(why);
+        Turn::Stalled(self.backoff.next())
+    }
+
+    /// Removes the folders of lanes that are through.
+    async fn retire_finished(&mut self) {
+        for slot in &mut self.lanes {
+            let Some(lane) = slot.take_if(|lane| lane.is_finished()) else { continue };
+            let (recorder, quarantine) = (lane.recorder(), self.quarantine.clone());
+            let removed = tokio::task::spawn_blocking(move || lane.remove(&quarantine)).await;
+            match removed {
+                Ok(Ok(())) => tracing::debug!(%recorder, "all of a recorder's life is stored; its folder is removed"),
+                Ok(Err(error)) => tracing::warn!(%recorder, %error, "cannot remove a drained spool folder; delete it"),
+                Err(error) => tracing::error!(%recorder, %error, "removing a drained spool folder broke off"),
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let lanes = || self.lanes.iter().flatten();
+        let own = self.lanes.first().and_then(Option::as_ref);
+        let status = &mut self.status;
+        status.pending_records = lanes().map(Lane::pending_items).sum();
+        status.pending_bytes = lanes().map(Lane::pending_bytes).sum();
+        status.adopted_folders = self.lanes.iter().skip(1).flatten().count();
+        // A lane that is gone has been drained to its end.
+        status.position = own.map_or_else(|| self.recorder.spool().written(), Lane::position);
+        self.recorder.meters().drain_pending_items.set(status.pending_records as f64);
+        self.publish.send_replace(status.clone());
+    }
+
+    /// Fills the full-text index a little. Whether there may be more to do.
+    async fn index_some(&mut self) -> bool {
+        if !self.unindexed {
+            return false;
+        }
+        match self.store.index_pending(INDEX_AT_ONCE).await {
+            Ok(done) => self.unindexed = done > 0,
+            Err(error) => {
+                tracing::debug!(%error, "cannot fill the search index now; it goes on with the next batch");
+                self.unindexed = false;
+            }
+        }
+        self.unindexed
+    }
+
+    /// Nothing is left to do, for a drain that is to stop.
+    fn is_done(&self) -> bool {
+        let own_is_read = |lane: &Lane| lane.position() >= self.recorder.spool().written();
+        let own = self.lanes.first().and_then(Option::as_ref);
+        self.lanes.iter().flatten().all(|lane| lane.pending_items() == 0)
+            && self.lanes.iter().skip(1).flatten().count() == 0
+            && own.is_none_or(own_is_read)
+    }
+
+    async fn wait(&self, stalled: Option<Duration>) {
+        if let Some(stalled) = stalled {
+            tokio::time::sleep(stalled).await;
+            return;
+        }
+        let own = self.lanes.first().and_then(Option::as_ref);
+        let has_pending = self.lanes.iter().flatten().any(|lane| lane.pending_items() > 0);
+        let retry = async {
+            if has_pending || self.closing.is_cancelled() {
+                tokio::time::sleep(SUSPECT_RETRY).await;
+            } else {
+                std::future::pending().await
+            }
+        };
+        let spool = self.recorder.spool();
+        let more = async {
+            match own {
+                Some(lane) if spool.wait_beyond(lane.position()).await > lane.position() => {
+                    tokio::time::sleep(GATHER).await;
+                }
+                // The life has ended: nothing more will come.
+                _ => std::future::pending().await,
+            }
+        };
+        let closing = async {
+            if self.closing.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
+            self.closing.cancelled().await;
+        };
+        tokio::select! {
+            () = retry => {}
+            () = more => {}
+            () = closing => {}
+        }
+    }
+}
+
+/// A blocking thread has not given the lane back.
+fn lost_lane(error: &tokio::task::JoinError) -> (Option<Lane>, Turn) {
+    tracing::error!(%error, "a part of the drain broke off; the next start drains what it leaves");
+    (None, Turn::Idle)
+}
+
+/// Whether it is the items that the store objects to, and not the store that cannot.
+fn is_about_items(error: &Error) -> bool {
+    match error {
+        Error::Unavailable(_) | Error::TooNew { .. } => false,
+        Error::Source(error) => !is_shortage(error),
+        Error::Damaged(_) | Error::Invalid(_) | Error::Output(_) => true,
+    }
+}
+
+/// Whether reading may work in a moment.
+fn is_passing(unreadable: &Unreadable) -> bool {
+    matches!(unreadable, Unreadable::Spool(spool::Error::Io { source, .. }) if is_shortage(source))
+}
+
+/// Out of memory, descriptors or time: no fault of what is being read.
+fn is_shortage(error: &io::Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    let is_shortage_of_descriptors = matches!(error.raw_os_error(), Some(EMFILE | ENFILE));
+    let is_passing = matches!(
+        error.kind(),
+        io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    );
+    is_shortage_of_descriptors || is_passing
+}
