@@ -88,8 +88,9 @@ async fn ask(method: Method, url: &str) -> Result<(StatusCode, Bytes), BoxError>
     tokio::time::timeout(PATIENCE, asking).await.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?
 }
 
-/// An error and its causes in one line; the outermost alone ("client error (Connect)") helps nobody.
+/// The causes of an error in one line, without the outermost if there is more: "client error (Connect)" helps nobody.
 fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let error = error.source().unwrap_or(error);
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -5,6 +5,9 @@ use serde_json::Value;
 /// An input whose compact JSON is no longer than this stays on one line (which may wrap).
 const ONE_LINE_INPUT: usize = 200;
 
+/// Bytes that a line is taken to have on average, so that one endless line does not fill the screen either.
+const BYTES_PER_LINE: usize = 120;
+
 /// A text's first lines, and how many there are more.
 #[derive(Debug, PartialEq)]
 pub(super) struct Shortened<'a> {
@@ -13,15 +16,20 @@ pub(super) struct Shortened<'a> {
     pub(super) more_bytes: usize,
 }
 
-/// At most `lines` lines and 120 bytes a line on average, so that one endless line does not fill the screen either.
+/// At most `lines` lines, and as many bytes as they have on average.
 pub(super) fn shorten(text: &str, lines: usize) -> Shortened<'_> {
     let text = text.trim_end();
     let by_lines = text.match_indices('\n').nth(lines.saturating_sub(1)).map_or(text.len(), |(at, _)| at);
-    let mut end = by_lines.min(lines * 120);
+    let mut end = by_lines.min(lines * BYTES_PER_LINE);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let more_lines = text[end..].lines().filter(|line| !line.is_empty()).count();
+    let rest = &text[end..];
+    // What is no longer than the remark about it is better shown.
+    if rest.len() <= BYTES_PER_LINE && rest.trim_start().lines().count() <= 1 {
+        return Shortened { text, more_lines: 0, more_bytes: 0 };
+    }
+    let more_lines = rest.lines().filter(|line| !line.is_empty()).count();
     Shortened { text: &text[..end], more_lines, more_bytes: text.len() - end }
 }
 
@@ -97,6 +105,7 @@ mod tests {
         assert_eq!((short.text.len(), short.more_bytes), (240, 1760));
         assert_eq!(short.remark().unwrap(), "… 1760 more bytes (--full shows them)");
         assert_eq!(shorten("one\ntwo\n", 2).remark(), None);
+        assert_eq!(shorten("one\ntwo\nthree", 2).text, "one\ntwo\nthree");
     }
 
     #[test]
