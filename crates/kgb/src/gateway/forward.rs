@@ -15,6 +15,7 @@ use super::Shared;
 use super::body::{Peeked, RecordedBody, ResponseBody};
 use super::client_io::ClientState;
 use super::refuse::{Refusal, name_exchange};
+use super::route::Upstream;
 use super::taps::{RequestBody, RequestTap, ResponseTap, Unread, discard};
 use super::upstream::{explain, is_reset};
 use super::{hop, own};
@@ -38,16 +39,45 @@ struct Asked {
     extensions: http::Extensions,
 }
 
+/// A request that is on record, ready to go on.
+struct Begun {
+    recording: Recording,
+    body: RequestBody,
+    /// What the upstream will have left of the body.
+    unread: Unread,
+}
+
 /// Carries one exchange out.
 pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, request: Request<Incoming>) -> Answer {
     if let Some(answer) = own::answer(&gateway.recorder, &request) {
         return Ok(answer);
     }
-    let (asked, mut body) = read_head(request);
+    let (asked, body) = read_head(request);
+    let (upstream, rest) = gateway.routes.find(asked.target.as_str());
+    let Begun { recording, body, unread } = match begin(&gateway, &asked, upstream, body).await {
+        Ok(begun) => begun,
+        Err(answer) => return answer,
+    };
+    let method = asked.method.clone();
+    let uri = match forwardable(&asked, upstream, rest) {
+        Ok(uri) => uri,
+        Err(refusal) => {
+            // Leaves what it holds of the client's body in `unread`.
+            drop(body);
+            return refuse(refusal, recording, &unread, &method).await;
+        }
+    };
+    let outgoing = compose(asked, uri, &upstream.host, body);
+    match gateway.client.request(outgoing).await {
+        Ok(response) => deliver(response, recording, client, unread).await,
+        Err(error) => failed(&error, &upstream.base, recording, &client, &unread, &method).await,
+    }
+}
+
+/// Puts the request's head on record, with as much of its body as is there. `Err`: it may not go on.
+async fn begin(gateway: &Shared, asked: &Asked, upstream: &Upstream, mut body: Incoming) -> Result<Begun, Answer> {
     let size = body.size_hint().exact();
     let peeked = Peeked::look(&mut body).await;
-    let (upstream, rest) = gateway.routes.find(asked.target.as_str());
-
     let new = NewExchange {
         method: asked.method.as_str(),
         target: asked.target.as_str(),
@@ -60,38 +90,17 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
         Ok(recording) => recording,
         Err(error) => {
             discard(body).await;
-            return Ok(Refusal::not_recordable(&error.to_string()).unrecorded());
+            return Err(Ok(Refusal::not_recordable(&error.to_string()).unrecorded()));
         }
     };
-
-    let unread = Unread::default();
-    let tap = RequestTap { running: recording.running().clone(), unread: unread.clone() };
     if peeked.last && settle_request(&recording).await.is_err() {
         recording.finish(&[], Outcome::Refused);
-        return Err(Hangup);
+        return Err(Err(Hangup));
     }
+    let unread = Unread::default();
+    let tap = RequestTap { running: recording.running().clone(), unread: unread.clone() };
     let body = RecordedBody::new(body, size, peeked, tap);
-    let refusal = match not_forwardable(&asked) {
-        Some(refusal) => Err((refusal, body)),
-        None => match upstream.uri(&asked.target, rest) {
-            Some(uri) => Ok((uri, body)),
-            None => Err((Refusal::not_forwardable(StatusCode::BAD_REQUEST, "iccm cannot forward this target."), body)),
-        },
-    };
-    let method = asked.method.clone();
-    let (uri, body) = match refusal {
-        Ok(forwardable) => forwardable,
-        Err((refusal, body)) => {
-            drop(body);
-            return refuse(refusal, recording, &unread, &method).await;
-        }
-    };
-
-    let outgoing = compose(asked, uri, &upstream.host, body);
-    match gateway.client.request(outgoing).await {
-        Ok(response) => deliver(response, recording, client, unread).await,
-        Err(error) => failed(&error, &upstream.base, recording, &client, &unread, &method).await,
-    }
+    Ok(Begun { recording, body, unread })
 }
 
 fn read_head(request: Request<Incoming>) -> (Asked, Incoming) {
@@ -108,19 +117,26 @@ fn read_head(request: Request<Incoming>) -> (Asked, Incoming) {
     (asked, body)
 }
 
-/// Requests that would mean something else at the upstream than their sender meant.
-fn not_forwardable(asked: &Asked) -> Option<Refusal> {
+/// What to ask the upstream for; or why a request is not passed on, because it would mean something else there than its
+/// sender meant.
+fn forwardable(asked: &Asked, upstream: &Upstream, rest: &str) -> Result<http::Uri, Refusal> {
+    let not_implemented = |message: String| Err(Refusal::not_forwardable(StatusCode::NOT_IMPLEMENTED, message));
     if asked.method == Method::CONNECT {
         let message = "iccm is no forward proxy: set it as the base URL of your client, not as its HTTP proxy.";
-        return Some(Refusal::not_forwardable(StatusCode::NOT_IMPLEMENTED, message));
+        return not_implemented(message.into());
     }
     if asked.target.as_str() == "*" {
         let message = "iccm cannot forward a request for the server as a whole (`*`); ask for a path.";
-        return Some(Refusal::not_forwardable(StatusCode::NOT_IMPLEMENTED, message));
+        return not_implemented(message.into());
     }
-    let protocol = hop::upgrade(&asked.headers)?;
-    let message = format!("iccm records HTTP exchanges only and does not upgrade to `{protocol}` yet; use plain HTTP.");
-    Some(Refusal::not_forwardable(StatusCode::NOT_IMPLEMENTED, message))
+    if let Some(protocol) = hop::upgrade(&asked.headers) {
+        return not_implemented(format!(
+            "iccm records HTTP exchanges only and does not upgrade to `{protocol}` yet; use plain HTTP."
+        ));
+    }
+    let cannot =
+        || Refusal::not_forwardable(StatusCode::BAD_REQUEST, "iccm cannot forward this target; check its path.");
+    upstream.uri(&asked.target, rest).ok_or_else(cannot)
 }
 
 /// The request is whole already: nothing of it may go on before it is as durable as it has to be.

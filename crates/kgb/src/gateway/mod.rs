@@ -5,7 +5,7 @@
 //! exchange that the upstream breaks off is broken off towards the client too, never ended properly; a client that hangs
 //! up cancels the upstream's work. Memory does not grow with the size of a body.
 //!
-//! Refused: upgrades (501, see [`hop`]), CONNECT (501), and whatever cannot be recorded while policy says so (503), each
+//! Refused: upgrades (501; `h2c` is ignored instead), CONNECT (501), and whatever cannot be recorded while policy says so (503), each
 //! in the API's own error shape. Informational responses (1xx) are not passed on. Responses that end with the upstream's
 //! connection (HTTP/1.0 style) are passed on chunked. A client that closes its sending half counts as gone, because it
 //! cannot be told from one that hung up.
