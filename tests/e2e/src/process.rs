@@ -119,6 +119,11 @@ impl Running {
 
     /// Waits for its end; one that takes longer is killed and fails the test.
     pub fn finish(mut self, patience: Duration) -> Finished {
+        self.end(patience)
+    }
+
+    /// [`Self::finish`] for an owner that still has use for the handle.
+    pub fn end(&mut self, patience: Duration) -> Finished {
         let what = format!("the end of {}", self.name);
         let deadline = std::time::Instant::now() + patience;
         let status = wait::until_within(patience + Duration::from_secs(5), &what, || {

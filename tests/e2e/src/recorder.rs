@@ -105,7 +105,8 @@ impl Place {
     /// The lines of a `--json` command; none while there is no record yet.
     pub fn json_lines(&self, words: &[&str]) -> Vec<Value> {
         let finished = process::run(self.command(words.iter().chain(&["--json"])), COMMAND_PATIENCE);
-        if finished.stderr.contains("nothing recorded yet") {
+        let no_record_yet = ["nothing recorded yet", "not stored yet"];
+        if finished.status.code() == Some(1) && no_record_yet.iter().any(|text| finished.stderr.contains(text)) {
             return Vec::new();
         }
         let text = finished.success(&format!("{words:?}")).text();
@@ -153,9 +154,11 @@ impl Place {
     /// Waits until at least `count` exchanges are on record and nothing waits in a spool; gives all of them.
     pub fn drained(&self, count: usize) -> Vec<Value> {
         wait::until_within(Duration::from_secs(120), &format!("{count} exchanges on record and an empty spool"), || {
-            let exchanges = self.exchanges();
-            let waiting = |stats: Value| stats["spool_pending_records"].as_u64().expect("a count");
-            (exchanges.len() >= count && waiting(self.stats()) == 0).then_some(exchanges)
+            // In this order: what a spool held when it was seen to be empty is on record by then.
+            let stats = self.json_lines(&["stats"]).pop()?;
+            let empty = stats["spool_pending_records"].as_u64().expect("a count") == 0;
+            let exchanges = if empty { self.exchanges() } else { Vec::new() };
+            (empty && exchanges.len() >= count).then_some(exchanges)
         })
     }
 
@@ -253,9 +256,17 @@ impl Recorder {
     }
 
     /// SIGTERM; it must drain and exit 0.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
         self.running.signal(Signal::TERM);
-        self.running.finish(Duration::from_secs(120)).success("a recorder that was asked to stop");
+        self.running.end(Duration::from_secs(120)).success("a recorder that was asked to stop");
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the recorder {} said:\n{}", self.pid(), self.stderr());
+        }
     }
 }
 

@@ -86,7 +86,8 @@ fn in_a_terminal(command: &Command) -> Command {
     let quote = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().expect("UTF-8").replace('\'', r"'\''"));
     let line: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect();
     let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+    // exec: a shell left in between would be interrupted, too, and answer for itself.
+    script.args(["--quiet", "--return", "--command", &format!("exec {}", line.join(" ")), "/dev/null"]);
     script.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     script.env("SHELL", "/bin/sh").env("TERM", "xterm").current_dir(command.get_current_dir().expect("a folder"));
     script

@@ -7,8 +7,9 @@ use e2e::fake_api::replay::{Recorded, Replay};
 use e2e::fixtures;
 use e2e::generator::{self, Client, Shape};
 use e2e::http::Ending;
-use e2e::raw_client::{Connection, Request};
+use e2e::raw_client::{self, Request};
 use e2e::recorder::Place;
+use rusqlite::{Connection, OpenFlags};
 
 /// Stored bytes, in per cent of captured bytes, without the full-text index.
 const LIMIT_PER_CENT: f64 = 3.0;
@@ -17,7 +18,7 @@ const LIMIT_PER_CENT: f64 = 3.0;
 fn is_stored_small(name: &str, session: Vec<Recorded>) {
     let (place, api) = (Place::new(), FakeApi::replaying(Replay::new(session.clone())));
     let recorder = place.kgb(&api.url());
-    let mut connection = Connection::open(recorder.address()).unwrap();
+    let mut connection = raw_client::Connection::open(recorder.address()).unwrap();
     for exchange in &session {
         let mut request = Request::new(&exchange.method, &exchange.target).body(exchange.request_body.clone());
         let framing = ["host", "content-length", "connection", "transfer-encoding"];
@@ -39,6 +40,20 @@ fn is_stored_small(name: &str, session: Vec<Recorded>) {
     let per_cent = stored as f64 * 100.0 / captured as f64;
     println!("{name}: {} exchanges, {captured} bytes captured, {stored} stored: {per_cent:.2} %", session.len());
     assert!(per_cent <= LIMIT_PER_CENT, "{name}: {stored} of {captured} bytes are {per_cent:.2} %");
+    let kept = bytes_in_the_database(&place.data_dir().join("iccm.db"));
+    println!("{name}: {kept} bytes in the database's tables and indices");
+    assert!(kept as f64 <= stored as f64 * 1.1, "{name}: stored_bytes says {stored}, the database holds {kept}");
+}
+
+/// What stands in the database's tables and indices, counted by SQLite itself: without the full-text index, the schema
+/// and the room that is left in pages.
+fn bytes_in_the_database(file: &Path) -> u64 {
+    let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let sql = r"SELECT coalesce(sum(payload), 0) FROM dbstat WHERE name <> 'sqlite_schema' AND NOT EXISTS (
+        SELECT 1 FROM sqlite_schema AS fts WHERE fts.sql LIKE 'CREATE VIRTUAL TABLE%fts5%'
+        AND (dbstat.name = fts.name OR dbstat.name LIKE fts.name || '\_%' ESCAPE '\'))";
+    let bytes: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    bytes as u64
 }
 
 fn capture(name: &str) {
