@@ -32,10 +32,7 @@ impl Blob {
             end += u64::from(payload.len);
             Placed { payload: *payload, end }
         });
-        Self {
-            files,
-            pieces: pieces.collect(),
-        }
+        Self { files, pieces: pieces.collect() }
     }
 
     /// The size in bytes.
@@ -80,21 +77,12 @@ pub(crate) fn read_range(
     let file = files.get(payload.segment).map_err(Error::io("opening a segment"))?;
     let read = read_up_to(&*file, &mut out[start..], payload.offset + range.start as u64)
         .map_err(Error::io("reading a segment"))?;
-    let position = Position {
-        segment: payload.segment,
-        offset: payload.offset,
-    };
+    let position = Position { segment: payload.segment, offset: payload.offset };
     if read < range.len() {
-        return Err(Error::Damaged {
-            position,
-            what: "the segment ends within a payload",
-        });
+        return Err(Error::Damaged { position, what: "the segment ends within a payload" });
     }
     if range.len() == payload.len as usize && crc32c::crc32c(&out[start..]) != payload.crc {
-        return Err(Error::Damaged {
-            position,
-            what: "a payload's checksum is wrong",
-        });
+        return Err(Error::Damaged { position, what: "a payload's checksum is wrong" });
     }
     Ok(())
 }

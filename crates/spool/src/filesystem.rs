@@ -34,6 +34,15 @@ pub(crate) enum Access {
     Write,
 }
 
+/// What to do about a file that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Create it.
+    Create,
+    /// Fail with `NotFound`.
+    Fail,
+}
+
 /// A held lock; dropping it, or the death of the process, frees it.
 pub(crate) trait Lock: Send + Sync + fmt::Debug {}
 
@@ -57,9 +66,9 @@ pub(crate) trait FileSystem: Send + Sync + fmt::Debug {
     fn names(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Makes the folder's entries (creations, renames) durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the lock file at `path`, creating it when missing. `None`: another holds it, or the file was replaced or
-    /// removed while we were taking it, so that the lock we got guards nothing.
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+    /// Takes the lock file at `path`. `None`: another holds it, or the file was replaced or removed while we were taking it,
+    /// so that the lock we got guards nothing.
+    fn try_lock(&self, path: &Path, missing: Missing) -> io::Result<Option<Box<dyn Lock>>>;
 }
 
 /// The operating system's file system.
@@ -76,22 +85,12 @@ impl FileSystem for Disk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Arc::new(file))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(
-            OpenOptions::new()
-                .read(true)
-                .write(access == Access::Write)
-                .open(path)?,
-        ))
+        Ok(Arc::new(OpenOptions::new().read(true).write(access == Access::Write).open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -118,14 +117,9 @@ impl FileSystem for Disk {
         File::open(dir)?.sync_all()
     }
 
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+    fn try_lock(&self, path: &Path, missing: Missing) -> io::Result<Option<Box<dyn Lock>>> {
+        let create = missing == Missing::Create;
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

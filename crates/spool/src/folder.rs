@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::filesystem::{Access, DiskFile, FileSystem, Lock};
+use crate::filesystem::{Access, DiskFile, FileSystem, Lock, Missing};
 use crate::format::RecorderId;
 use crate::lock;
 
@@ -49,11 +49,7 @@ pub(crate) enum Name {
 
 impl Name {
     pub(crate) fn of(name: &str) -> Self {
-        let id = |text: &str| {
-            Uuid::try_parse(text)
-                .ok()
-                .filter(|id| id.hyphenated().to_string() == text)
-        };
+        let id = |text: &str| Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text);
         match name.split_once('.') {
             None => id(name).map_or(Self::Foreign, |id| Self::Recorder(RecorderId(id))),
             Some((stem, NEWBORN_SUFFIX | GONE_SUFFIX)) if id(stem).is_some() => Self::Leftover,
@@ -69,12 +65,7 @@ impl Folder {
 
     /// The numbers of the segments that exist, ascending.
     pub(crate) fn segments(&self) -> io::Result<Vec<u64>> {
-        let number = |name: String| {
-            name.strip_suffix(SEGMENT_SUFFIX)
-                .filter(|stem| stem.len() == 16)?
-                .parse()
-                .ok()
-        };
+        let number = |name: String| name.strip_suffix(SEGMENT_SUFFIX).filter(|stem| stem.len() == 16)?.parse().ok();
         let mut numbers: Vec<u64> = self.fs.names(&self.dir)?.into_iter().filter_map(number).collect();
         numbers.sort_unstable();
         Ok(numbers)
@@ -90,23 +81,32 @@ impl Folder {
         self.fs.sync_dir(self.dir.parent().unwrap_or(Path::new(".")))
     }
 
+    /// Takes the folder's lock, with a new lock file when somebody has deleted it.
     pub(crate) fn try_lock(&self) -> io::Result<Option<Box<dyn Lock>>> {
-        self.fs.try_lock(&self.dir.join(LOCK_NAME))
+        self.fs.try_lock(&self.dir.join(LOCK_NAME), Missing::Create)
+    }
+
+    /// Deletes a folder that died while it was born or removed, unless it lives after all.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        // Never with a new lock file: it would stand in the way of a remover that has deleted its own and is about to delete the
+        // folder. A folder without one is empty, or gets one in a moment; the latter is not deleted, or is born again.
+        match self.fs.try_lock(&self.dir.join(LOCK_NAME), Missing::Fail) {
+            Ok(Some(_lock)) => self.empty(),
+            Ok(None) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.fs.remove_dir(&self.dir),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the folder and all in it. The caller holds its lock.
     pub(crate) fn remove(&self) -> io::Result<()> {
         let gone = self.dir.with_extension(GONE_SUFFIX);
         self.fs.rename(&self.dir, &gone)?;
-        Self {
-            fs: self.fs.clone(),
-            dir: gone,
-        }
-        .empty()
+        Self { fs: self.fs.clone(), dir: gone }.empty()
     }
 
     /// Deletes what is in a folder and then the folder; the lock file last, so that who finds no lock file finds an empty folder.
-    pub(crate) fn empty(&self) -> io::Result<()> {
+    fn empty(&self) -> io::Result<()> {
         let names = self.fs.names(&self.dir)?;
         for name in names.iter().filter(|name| *name != LOCK_NAME) {
             self.fs.remove_file(&self.dir.join(name))?;
@@ -114,7 +114,11 @@ impl Folder {
         if names.iter().any(|name| name == LOCK_NAME) {
             self.fs.remove_file(&self.dir.join(LOCK_NAME))?;
         }
-        self.fs.remove_dir(&self.dir)
+        match self.fs.remove_dir(&self.dir) {
+            // A sweeper was faster with the empty folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
     }
 }
 
@@ -130,25 +134,15 @@ pub(crate) struct Newborn {
 impl Newborn {
     /// Creates and locks a folder for a new recorder below `root`; `id` gives an id for each try.
     pub(crate) fn create(fs: &Arc<dyn FileSystem>, root: &Path, id: &mut dyn FnMut() -> RecorderId) -> Result<Self> {
-        fs.create_dir_all(root)
-            .map_err(Error::io("creating the spool's root folder"))?;
+        fs.create_dir_all(root).map_err(Error::io("creating the spool's root folder"))?;
         for _ in 0..BIRTHS {
             let recorder = id();
             let home = root.join(recorder.to_string());
-            let folder = Folder {
-                fs: fs.clone(),
-                dir: home.with_extension(NEWBORN_SUFFIX),
-            };
-            fs.create_dir(&folder.dir)
-                .map_err(Error::io("creating the recorder's folder"))?;
+            let folder = Folder { fs: fs.clone(), dir: home.with_extension(NEWBORN_SUFFIX) };
+            fs.create_dir(&folder.dir).map_err(Error::io("creating the recorder's folder"))?;
             match folder.try_lock() {
                 Ok(Some(lock)) => {
-                    return Ok(Self {
-                        folder,
-                        recorder,
-                        lock,
-                        home,
-                    });
+                    return Ok(Self { folder, recorder, lock, home });
                 }
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -157,26 +151,14 @@ impl Newborn {
         }
         let source =
             io::Error::other("it was swept away each time; is a virus scanner or a loop of recorders at work?");
-        Err(Error::Io {
-            doing: "locking the recorder's folder",
-            source,
-        })
+        Err(Error::Io { doing: "locking the recorder's folder", source })
     }
 
     /// Gives the folder its name: from now on adopters see it.
     pub(crate) fn settle(self) -> Result<(Folder, Box<dyn Lock>)> {
         let Self { folder, lock, home, .. } = self;
-        folder
-            .fs
-            .rename(&folder.dir, &home)
-            .map_err(Error::io("naming the recorder's folder"))?;
-        Ok((
-            Folder {
-                fs: folder.fs,
-                dir: home,
-            },
-            lock,
-        ))
+        folder.fs.rename(&folder.dir, &home).map_err(Error::io("naming the recorder's folder"))?;
+        Ok((Folder { fs: folder.fs, dir: home }, lock))
     }
 }
 
@@ -191,10 +173,7 @@ pub(crate) struct SegmentFiles {
 
 impl SegmentFiles {
     pub(crate) fn new(folder: Folder) -> Self {
-        Self {
-            folder,
-            open: Mutex::new(Vec::with_capacity(OPEN_FILES)),
-        }
+        Self { folder, open: Mutex::new(Vec::with_capacity(OPEN_FILES)) }
     }
 
     pub(crate) fn folder(&self) -> &Folder {
@@ -213,9 +192,7 @@ impl SegmentFiles {
             }
             open.push((number, file));
         }
-        open.last()
-            .map(|(_, file)| file.clone())
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        open.last().map(|(_, file)| file.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Deletes one segment; that it is already gone is fine.

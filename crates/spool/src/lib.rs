@@ -30,6 +30,7 @@
 //! The bytes on disk are described in `docs/spool-format.md`.
 
 mod blob;
+mod entry;
 mod error;
 mod filesystem;
 mod folder;
@@ -45,10 +46,11 @@ mod writer;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use blob::Blob;
+pub use entry::Entry;
 pub use error::{Error, Result};
 pub use format::{Channel, Flags, Kind, MAX_PAYLOAD_BYTES, Position, RecorderId};
 pub use reader::{Payload, Reader, Record};
-pub use spool::{Durability, Entry, Options, Spool};
+pub use spool::{Durability, Options, Spool};
 
 /// Locks. A panic of another holder is ignored: no holder leaves a guarded value half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -93,11 +93,7 @@ impl Window {
     /// Bytes of a segment, if the window holds them all.
     pub(crate) fn get(&self, segment: u64, offset: u64, len: usize) -> Option<&[u8]> {
         let from = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
-        if segment != self.segment {
-            None
-        } else {
-            self.bytes.get(from..from.checked_add(len)?)
-        }
+        if segment != self.segment { None } else { self.bytes.get(from..from.checked_add(len)?) }
     }
 
     /// Reads as much as fits from `offset` on, but not beyond `end`.
@@ -131,10 +127,7 @@ impl Reader {
     /// Reads a folder at rest, from its first segment. (Of a folder that is being written to it sees what is there at each
     /// call; its owner had better [`follow`](Self::follow).)
     pub fn open(dir: &Path) -> Result<Self> {
-        let folder = Folder {
-            fs: Arc::new(Disk),
-            dir: dir.to_owned(),
-        };
+        let folder = Folder { fs: Arc::new(Disk), dir: dir.to_owned() };
         Self::at_rest(Arc::new(SegmentFiles::new(folder)))
     }
 
@@ -145,18 +138,8 @@ impl Reader {
     }
 
     fn new(files: Arc<SegmentFiles>, live: Option<Spool>, segment: u64) -> Self {
-        let at = Position {
-            segment,
-            offset: SEGMENT_HEADER_BYTES,
-        };
-        Self {
-            files,
-            live,
-            at,
-            current: None,
-            window: Window::default(),
-            given_up: None,
-        }
+        let at = Position { segment, offset: SEGMENT_HEADER_BYTES };
+        Self { files, live, at, current: None, window: Window::default(), given_up: None }
     }
 
     /// Where the next record will begin.
@@ -171,28 +154,19 @@ impl Reader {
             Some(spool) => spool.first_segment(),
             None => self.segment_from(0)?.unwrap_or(0),
         };
-        self.resume_at(Position {
-            segment: first,
-            offset: SEGMENT_HEADER_BYTES,
-        });
+        self.resume_at(Position { segment: first, offset: SEGMENT_HEADER_BYTES });
         Ok(())
     }
 
     /// Goes on reading at a position that a record or [`position`](Self::position) gave. Any other position reads as damage.
     pub fn resume_at(&mut self, position: Position) {
         self.current = None;
-        self.at = Position {
-            offset: position.offset.max(SEGMENT_HEADER_BYTES),
-            ..position
-        };
+        self.at = Position { offset: position.offset.max(SEGMENT_HEADER_BYTES), ..position };
     }
 
     /// The next record, or `None` when there is no more at the moment. After [`Error::Damaged`] the next call goes on behind
     /// the damage: at the next segment, because what follows a broken header cannot be found.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator ends for good; this goes on when there is more"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an iterator ends for good; this goes on when there is more")]
     pub fn next(&mut self) -> Result<Option<Record>> {
         loop {
             if self.current.is_none() && !self.enter()? {
@@ -203,10 +177,7 @@ impl Reader {
                 Next::Record(header) => return Ok(self.step_over(&header)),
                 Next::End if self.leave() => {}
                 Next::Torn if self.leave() => {
-                    return Err(Error::Damaged {
-                        position,
-                        what: "the segment ends within a record",
-                    });
+                    return Err(Error::Damaged { position, what: "the segment ends within a record" });
                 }
                 Next::End | Next::Torn => return Ok(None),
             }
@@ -246,13 +217,7 @@ impl Reader {
         };
         match read_header(&*file, number)? {
             Ok(header) => {
-                self.current = Some(Current {
-                    header,
-                    seed: header.seed(),
-                    file,
-                    end: 0,
-                    is_left: false,
-                });
+                self.current = Some(Current { header, seed: header.seed(), file, end: 0, is_left: false });
                 Ok(true)
             }
             Err(HeaderFault::Version(version)) => Err(Error::Version(version)),
@@ -266,14 +231,8 @@ impl Reader {
         let Some(next) = self.segment_from(missing.segment)? else {
             return Ok(false);
         };
-        self.resume_at(Position {
-            segment: next,
-            offset: 0,
-        });
-        Err(Error::Damaged {
-            position: missing,
-            what: "a segment is missing",
-        })
+        self.resume_at(Position { segment: next, offset: 0 });
+        Err(Error::Damaged { position: missing, what: "a segment is missing" })
     }
 
     /// Reads the header at the position, as far as the segment may be read.
@@ -320,26 +279,16 @@ impl Reader {
             let filled = self.window.fill(segment, &*current.file, offset, current.end);
             filled.map_err(Error::io("reading a segment"))?;
         }
-        let bytes = self
-            .window
-            .get(segment, offset, len)
-            .and_then(|bytes| bytes.first_chunk());
+        let bytes = self.window.get(segment, offset, len).and_then(|bytes| bytes.first_chunk());
         Ok(bytes.and_then(|bytes| RecordHeader::decode(bytes, current.seed)))
     }
 
     fn step_over(&mut self, header: &RecordHeader) -> Option<Record> {
         let began_unix_ns = self.current.as_ref()?.header.began_unix_ns;
         let Position { segment, offset } = self.at;
-        let payload = Payload {
-            segment,
-            offset: offset + RECORD_HEADER_BYTES,
-            len: header.payload_len,
-            crc: header.payload_crc,
-        };
-        let end = Position {
-            segment,
-            offset: payload.offset + u64::from(payload.len),
-        };
+        let payload =
+            Payload { segment, offset: offset + RECORD_HEADER_BYTES, len: header.payload_len, crc: header.payload_crc };
+        let end = Position { segment, offset: payload.offset + u64::from(payload.len) };
         self.at = end;
         Some(Record {
             position: Position { segment, offset },
@@ -358,10 +307,7 @@ impl Reader {
         if !self.current.as_ref().is_some_and(|current| current.is_left) {
             return false;
         }
-        self.resume_at(Position {
-            segment: self.at.segment + 1,
-            offset: 0,
-        });
+        self.resume_at(Position { segment: self.at.segment + 1, offset: 0 });
         true
     }
 
@@ -369,10 +315,7 @@ impl Reader {
     fn give_up(&mut self, what: &'static str) -> Result<Error> {
         let position = self.at;
         if self.is_left(position.segment)? {
-            self.resume_at(Position {
-                segment: position.segment + 1,
-                offset: 0,
-            });
+            self.resume_at(Position { segment: position.segment + 1, offset: 0 });
         } else {
             self.current = None;
             self.given_up = Some(position.segment);
@@ -390,11 +333,7 @@ impl Reader {
 
     /// The lowest segment that exists from `number` on.
     fn segment_from(&self, number: u64) -> Result<Option<u64>> {
-        let numbers = self
-            .files
-            .folder()
-            .segments()
-            .map_err(Error::io("listing the segments"))?;
+        let numbers = self.files.folder().segments().map_err(Error::io("listing the segments"))?;
         Ok(numbers.into_iter().find(|existing| *existing >= number))
     }
 }
@@ -406,10 +345,8 @@ pub(crate) fn read_header(file: &dyn DiskFile, number: u64) -> Result<std::resul
     if read < bytes.len() {
         return Ok(Err(HeaderFault::Unwritten));
     }
-    Ok(
-        SegmentHeader::decode(&bytes).and_then(|header| match header.number == number {
-            true => Ok(header),
-            false => Err(HeaderFault::Damaged),
-        }),
-    )
+    Ok(SegmentHeader::decode(&bytes).and_then(|header| match header.number == number {
+        true => Ok(header),
+        false => Err(HeaderFault::Damaged),
+    }))
 }

@@ -62,6 +62,9 @@ pub struct Damage {
 
 /// Adopts every folder below `root` whose recorder is gone. A folder that cannot be recovered is reported in the log and left
 /// alone, and so is one of another format version; the others are not affected. Blocks, for as long as reading them takes.
+///
+/// A process that is just starting another (between fork and exec) keeps the locks of spools that it has dropped for that
+/// moment; such a folder is left to the next adoption.
 pub fn adopt(root: &Path) -> Result<Vec<Adopted>> {
     adopt_in(&(Arc::new(Disk) as Arc<dyn FileSystem>), root)
 }
@@ -76,10 +79,7 @@ pub(crate) fn adopt_in(fs: &Arc<dyn FileSystem>, root: &Path) -> Result<Vec<Adop
     names.sort_unstable();
     let mut adopted = Vec::new();
     for name in names {
-        let folder = Folder {
-            fs: fs.clone(),
-            dir: root.join(&name),
-        };
+        let folder = Folder { fs: fs.clone(), dir: root.join(&name) };
         match Name::of(&name) {
             Name::Recorder(recorder) => match adopt_folder(&folder, recorder) {
                 Ok(found) => adopted.extend(found),
@@ -87,7 +87,8 @@ pub(crate) fn adopt_in(fs: &Arc<dyn FileSystem>, root: &Path) -> Result<Vec<Adop
                     tracing::error!(%error, dir = %folder.dir.display(), "a spool folder cannot be recovered and is left as it is");
                 }
             },
-            Name::Leftover => sweep(&folder),
+            // Failing is harmless: the next adoption tries again.
+            Name::Leftover => drop(folder.sweep()),
             Name::Foreign => {}
         }
     }
@@ -111,20 +112,7 @@ fn adopt_folder(folder: &Folder, recorder: RecorderId) -> Result<Option<Adopted>
         tracing::error!(%recorder, %position, what, "the spool is damaged; records are missing from here to the segment's end");
     }
     let files = Arc::new(SegmentFiles::new(folder.clone()));
-    Ok(Some(Adopted {
-        recorder,
-        files,
-        recovered,
-        _lock: lock,
-    }))
-}
-
-/// Deletes a folder that died while being born or being removed.
-fn sweep(folder: &Folder) {
-    // Failing is harmless: the next adoption tries again.
-    if let Ok(Some(_lock)) = folder.try_lock() {
-        let _ = folder.empty();
-    }
+    Ok(Some(Adopted { recorder, files, recovered, _lock: lock }))
 }
 
 impl Adopted {
@@ -155,33 +143,21 @@ impl Adopted {
     pub fn pending_bytes(&self) -> Result<u64> {
         let folder = self.files.folder();
         let length = |number: u64| folder.open_segment(number, Access::Read)?.len();
-        let lengths = folder
-            .segments()
-            .and_then(|numbers| numbers.into_iter().map(length).sum());
+        let lengths = folder.segments().and_then(|numbers| numbers.into_iter().map(length).sum());
         lengths.map_err(Error::io("measuring the segments"))
     }
 
     /// Deletes all segments with a number lower than `segment`, but never the last: that one goes with the folder.
     pub fn release_before(&self, segment: u64) -> Result<()> {
-        let mut numbers = self
-            .files
-            .folder()
-            .segments()
-            .map_err(Error::io("listing the segments"))?;
+        let mut numbers = self.files.folder().segments().map_err(Error::io("listing the segments"))?;
         numbers.pop();
         // Ascending: when one cannot be deleted, what remains is still the end of the log without a hole.
-        numbers
-            .into_iter()
-            .filter(|number| *number < segment)
-            .try_for_each(|number| self.files.remove(number))
+        numbers.into_iter().filter(|number| *number < segment).try_for_each(|number| self.files.remove(number))
     }
 
     /// Deletes the folder: all that is in it is stored elsewhere.
     pub fn remove(self) -> Result<()> {
-        self.files
-            .folder()
-            .remove()
-            .map_err(Error::io("removing a spool folder"))
+        self.files.folder().remove().map_err(Error::io("removing a spool folder"))
     }
 }
 
@@ -218,10 +194,7 @@ impl Findings {
     }
 
     fn damaged(&mut self, segment: u64, offset: u64, what: &'static str) {
-        self.damage.push(Damage {
-            position: Position { segment, offset },
-            what,
-        });
+        self.damage.push(Damage { position: Position { segment, offset }, what });
     }
 }
 
@@ -245,10 +218,7 @@ fn recover(folder: &Folder, recorder: RecorderId) -> Result<Option<Recovered>> {
         return Ok(None);
     };
     let mut findings = Findings::default();
-    let mut end = End {
-        number: last,
-        sound: None,
-    };
+    let mut end = End { number: last, sound: None };
     let mut expected = numbers[0];
     for number in numbers {
         if number != expected {
@@ -264,9 +234,7 @@ fn recover(folder: &Folder, recorder: RecorderId) -> Result<Option<Recovered>> {
 fn drop_unwritten(folder: &Folder) -> Result<Vec<u64>> {
     let mut numbers = folder.segments().map_err(Error::io("listing the segments"))?;
     while let Some(last) = numbers.last().copied() {
-        let file = folder
-            .open_segment(last, Access::Read)
-            .map_err(Error::io("opening a segment"))?;
+        let file = folder.open_segment(last, Access::Read).map_err(Error::io("opening a segment"))?;
         if !matches!(read_header(&*file, last)?, Err(HeaderFault::Unwritten)) {
             break;
         }
@@ -286,20 +254,12 @@ fn scan_segment(
     findings: &mut Findings,
 ) -> Result<Option<SoundEnd>> {
     let access = if is_last { Access::Write } else { Access::Read };
-    let file = folder
-        .open_segment(number, access)
-        .map_err(Error::io("opening a segment"))?;
+    let file = folder.open_segment(number, access).map_err(Error::io("opening a segment"))?;
     let header = match read_header(&*file, number)? {
         Ok(header) if header.recorder == recorder => header,
         Ok(_) => {
-            let position = Position {
-                segment: number,
-                offset: 0,
-            };
-            return Err(Error::Damaged {
-                position,
-                what: "the segment is another recorder's",
-            });
+            let position = Position { segment: number, offset: 0 };
+            return Err(Error::Damaged { position, what: "the segment is another recorder's" });
         }
         Err(HeaderFault::Version(version)) => return Err(Error::Version(version)),
         Err(HeaderFault::Unwritten | HeaderFault::Damaged) => {
@@ -309,13 +269,7 @@ fn scan_segment(
     };
     findings.enter(&header);
     let len = file.len().map_err(Error::io("reading a segment's length"))?;
-    let mut scan = Scan {
-        file: &*file,
-        number,
-        seed: header.seed(),
-        len,
-        window: Window::default(),
-    };
+    let mut scan = Scan { file: &*file, number, seed: header.seed(), len, window: Window::default() };
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < len {
         let (found, fault) = scan.record(offset)?;
@@ -345,9 +299,7 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// The record at `offset`, if its header is sound, and what is wrong with it, if anything is.
     fn record(&mut self, offset: u64) -> Result<(Option<RecordHeader>, Option<&'static str>)> {
-        let header = self
-            .bytes(offset, RECORD_HEADER_BYTES as usize)?
-            .and_then(|bytes| bytes.first_chunk().copied());
+        let header = self.bytes(offset, RECORD_HEADER_BYTES as usize)?.and_then(|bytes| bytes.first_chunk().copied());
         let Some(header) = header else {
             return Ok((None, Some("the segment ends within a record")));
         };
@@ -389,14 +341,8 @@ impl Scan<'_> {
 /// Cuts the tail and appends what is missing.
 fn close_books(folder: &Folder, recorder: RecorderId, end: End, findings: Findings) -> Result<Recovered> {
     let Some(began_unix_ns) = findings.began_unix_ns else {
-        let position = Position {
-            segment: end.number,
-            offset: 0,
-        };
-        return Err(Error::Damaged {
-            position,
-            what: "no segment has a readable header",
-        });
+        let position = Position { segment: end.number, offset: 0 };
+        return Err(Error::Damaged { position, what: "no segment has a readable header" });
     };
     let cut_bytes = cut(end.sound.as_ref())?;
     let recovered = Recovered {
@@ -408,37 +354,19 @@ fn close_books(folder: &Folder, recorder: RecorderId, end: End, findings: Findin
     if recovered.ended_entries > 0 || recovered.ended_life {
         // A dead recorder's clock cannot be read any more: what recovery writes bears the last time that it wrote down.
         let now = findings.last_mono_ns;
-        let life = Life {
-            recorder,
-            began_unix_ns,
-        };
-        let limits = Limits {
-            segment_bytes: u64::MAX,
-            max_bytes: u64::MAX,
-        };
+        let life = Life { recorder, began_unix_ns };
+        let limits = Limits { segment_bytes: u64::MAX, max_bytes: u64::MAX };
         let (names, folder, clock) = (folder, folder.clone(), Box::new(move || now));
         let number = end.number;
         let next_seq = findings.next_seq;
         let mut writer = match end.sound {
-            Some(SoundEnd { file, offset, .. }) => Writer::on(
-                folder,
-                life,
-                limits,
-                clock,
-                file,
-                &Tail {
-                    number,
-                    offset,
-                    next_seq,
-                },
-            ),
+            Some(SoundEnd { file, offset, .. }) => {
+                Writer::on(folder, life, limits, clock, file, &Tail { number, offset, next_seq })
+            }
             None => Writer::begin(folder, life, limits, clock, number + 1, next_seq)?,
         };
         append_ends(&mut writer, &findings.unfinished, recovered.ended_life)?;
-        writer
-            .file()
-            .sync_data()
-            .map_err(Error::io("syncing a recovered segment"))?;
+        writer.file().sync_data().map_err(Error::io("syncing a recovered segment"))?;
         names.sync_names().map_err(Error::io("syncing a recovered folder"))?;
     }
     Ok(recovered)
@@ -458,17 +386,10 @@ fn cut(end: Option<&SoundEnd>) -> Result<u64> {
 fn append_ends(writer: &mut Writer, unfinished: &BTreeSet<u64>, end_life: bool) -> Result<()> {
     let flags = Flags::RECOVERED;
     for seq in unfinished {
-        writer.append(
-            Claim::End,
-            *seq,
-            std::iter::once(Piece::control(Kind::End { flags }, &[])),
-        )?;
+        writer.append(Claim::End, *seq, std::iter::once(Piece::control(Kind::End { flags }, &[])))?;
     }
     if end_life {
-        writer.append_new(
-            Claim::Life,
-            std::iter::once(Piece::control(Kind::LifeEnd { flags }, &[])),
-        )?;
+        writer.append_new(Claim::Life, std::iter::once(Piece::control(Kind::LifeEnd { flags }, &[])))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The handle on a living log: [`Spool`], and [`Entry`] for each running item.
+//! The handle on a living log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::filesystem::{Disk, FileSystem, Lock};
 use crate::folder::{Newborn, SegmentFiles};
@@ -41,11 +42,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            max_bytes: 8 << 30,
-            durability: Durability::Process,
-        }
+        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, durability: Durability::Process }
     }
 }
 
@@ -60,10 +57,7 @@ impl Options {
         if self.max_bytes < 256 << 10 {
             return Err(Error::Options("the bound must leave room for 256 KiB at least"));
         }
-        Ok(Limits {
-            segment_bytes: self.segment_bytes,
-            max_bytes: self.max_bytes,
-        })
+        Ok(Limits { segment_bytes: self.segment_bytes, max_bytes: self.max_bytes })
     }
 }
 
@@ -146,10 +140,7 @@ const fn pack(position: Position) -> u64 {
 }
 
 const fn unpack(word: u64) -> Position {
-    Position {
-        segment: word >> OFFSET_BITS,
-        offset: word & ((1 << OFFSET_BITS) - 1),
-    }
+    Position { segment: word >> OFFSET_BITS, offset: word & ((1 << OFFSET_BITS) - 1) }
 }
 
 const OFFSET_BITS: u32 = 33;
@@ -179,10 +170,7 @@ impl Spool {
         let limits = options.limits()?;
         let newborn = Newborn::create(&around.fs, root, &mut around.new_id)?;
         let recorder = newborn.recorder;
-        let life = Life {
-            recorder,
-            began_unix_ns: around.began_unix_ns,
-        };
+        let life = Life { recorder, began_unix_ns: around.began_unix_ns };
         let mut writer = Writer::begin(newborn.folder.clone(), life, limits, around.clock, 0, 0)?;
         let begin = std::iter::once(Piece::control(Kind::LifeBegin, about));
         let (_, written) = writer.append_new(Claim::Life, begin)?;
@@ -206,12 +194,7 @@ impl Spool {
             sync::sync_now(&shared)?;
         }
         let thread = sync::spawn(&shared)?;
-        Ok(Self {
-            owner: Arc::new(Owner {
-                shared,
-                _thread: thread,
-            }),
-        })
+        Ok(Self { owner: Arc::new(Owner { shared, _thread: thread }) })
     }
 
     /// Who records here.
@@ -236,12 +219,7 @@ impl Spool {
     pub fn begin(&self, payload: &[u8], parts: &[(Channel, &[u8])]) -> Result<Entry> {
         let pieces = std::iter::once(Piece::control(Kind::Begin, payload)).chain(part_pieces(parts));
         let (seq, begun) = self.append(|writer| writer.append_new(Claim::Begin, pieces))?;
-        Ok(Entry {
-            spool: self.clone(),
-            seq,
-            begun,
-            closed: AtomicBool::new(false),
-        })
+        Ok(Entry::new(self.clone(), seq, begun))
     }
 
     /// Appends a whole item in one record; returns its sequence number. May use room that is reserved for notes.
@@ -298,10 +276,8 @@ impl Spool {
     pub async fn wait_beyond(&self, position: Position) -> Position {
         let shared = self.shared();
         loop {
+            // Made before the check: it is woken by every append from here on, also by one between check and wait.
             let changed = shared.changed.notified();
-            tokio::pin!(changed);
-            // Registered before the check: an append between check and wait is not lost.
-            changed.as_mut().enable();
             let over = shared.ended.load(Ordering::Acquire) || self.is_poisoned();
             let written = self.written();
             if written > position || over {
@@ -349,91 +325,14 @@ impl Spool {
             return Err(Error::StillRunning(self.running()));
         }
         let _releasing = lock(&self.shared().releasing);
-        self.shared()
-            .files
-            .folder()
-            .remove()
-            .map_err(Error::io("removing the spool's folder"))
+        self.shared().files.folder().remove().map_err(Error::io("removing the spool's folder"))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.owner.shared
     }
 
-    fn append<T>(&self, append: impl FnOnce(&mut Writer) -> Result<(T, Position)>) -> Result<(T, Position)> {
+    pub(crate) fn append<T>(&self, append: impl FnOnce(&mut Writer) -> Result<(T, Position)>) -> Result<(T, Position)> {
         self.shared().write(append)
-    }
-}
-
-/// One running item of a [`Spool`]. It may be shared between threads (behind an `Arc`); its records get the order of the
-/// calls. An entry that is dropped without being finished is ended with [`Flags::ABANDONED`], as far as the disk allows.
-#[derive(Debug)]
-pub struct Entry {
-    spool: Spool,
-    seq: u64,
-    begun: Position,
-    /// Only changed under the writer's lock.
-    closed: AtomicBool,
-}
-
-impl Entry {
-    /// The entry's sequence number.
-    #[must_use]
-    pub const fn seq(&self) -> u64 {
-        self.seq
-    }
-
-    /// Where the log ended when the entry was begun with its first parts: what to sync to for them.
-    #[must_use]
-    pub const fn begun(&self) -> Position {
-        self.begun
-    }
-
-    /// Appends bytes of one channel. Returns where they end: what to sync to for them.
-    pub fn append(&self, channel: Channel, bytes: &[u8]) -> Result<Position> {
-        self.append_all(&[(channel, bytes)])
-    }
-
-    /// Appends several parts, all or nothing, in one write.
-    pub fn append_all(&self, parts: &[(Channel, &[u8])]) -> Result<Position> {
-        self.write(|writer| writer.append(Claim::Part, self.seq, part_pieces(parts)))
-    }
-
-    /// Appends last parts and the End, all or nothing, in one write, and consumes the entry. When it fails the entry is ended as
-    /// abandoned; use [`close`](Self::close) to try again with less.
-    pub fn finish(self, parts: &[(Channel, &[u8])], payload: &[u8]) -> Result<Position> {
-        self.close(parts, payload)
-    }
-
-    /// As [`finish`](Self::finish), but an entry that could not be ended stays as it was. Up to 4 KiB, headers (32 bytes a
-    /// record, and perhaps 64 for a new segment) included, fit whatever else the bound refuses.
-    pub fn close(&self, parts: &[(Channel, &[u8])], payload: &[u8]) -> Result<Position> {
-        self.end(parts, Flags::NONE, payload)
-    }
-
-    fn end(&self, parts: &[(Channel, &[u8])], flags: Flags, payload: &[u8]) -> Result<Position> {
-        let end = std::iter::once(Piece::control(Kind::End { flags }, payload));
-        self.write(|writer| {
-            let end = writer.append(Claim::End, self.seq, part_pieces(parts).chain(end))?;
-            self.closed.store(true, Ordering::Relaxed);
-            Ok(end)
-        })
-    }
-
-    fn write(&self, append: impl FnOnce(&mut Writer) -> Result<Position>) -> Result<Position> {
-        let guarded = |writer: &mut Writer| match self.closed.load(Ordering::Relaxed) {
-            true => Err(Error::Closed),
-            false => append(writer).map(|end| ((), end)),
-        };
-        Ok(self.spool.append(guarded)?.1)
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if !*self.closed.get_mut() {
-            // Best effort: when it fails, whoever adopts the folder ends the entry.
-            let _ = self.end(&[], Flags::ABANDONED, &[]);
-        }
     }
 }

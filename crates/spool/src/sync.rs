@@ -52,10 +52,7 @@ impl GroupCommit {
             orders: Mutex::default(),
             ordered: Condvar::new(),
             pass: Mutex::default(),
-            progress: watch::Sender::new(Progress {
-                synced,
-                poisoned: false,
-            }),
+            progress: watch::Sender::new(Progress { synced, poisoned: false }),
         }
     }
 
@@ -109,9 +106,7 @@ pub(crate) fn sync_now(shared: &Shared) -> Result<()> {
     }
     match sync_pass(shared) {
         Ok(synced) => {
-            commit
-                .progress
-                .send_modify(|progress| progress.synced = progress.synced.max(synced));
+            commit.progress.send_modify(|progress| progress.synced = progress.synced.max(synced));
             Ok(())
         }
         Err(error) => {
@@ -158,10 +153,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<SyncThread> {
     };
     let thread = thread::Builder::new().name("spool-sync".to_owned()).spawn(serve);
     let thread = thread.map_err(Error::io("starting the sync thread"))?;
-    Ok(SyncThread {
-        shared: shared.clone(),
-        thread: Some(thread),
-    })
+    Ok(SyncThread { shared: shared.clone(), thread: Some(thread) })
 }
 
 /// Owns the sync thread: stops and joins it when dropped, after the pass that is running.

@@ -79,11 +79,7 @@ pub(crate) struct Piece<'a> {
 
 impl<'a> Piece<'a> {
     pub(crate) const fn control(kind: Kind, payload: &'a [u8]) -> Self {
-        Self {
-            kind,
-            continued: false,
-            payload,
-        }
+        Self { kind, continued: false, payload }
     }
 }
 
@@ -92,17 +88,8 @@ pub(crate) fn part_pieces<'a>(parts: &'a [(Channel, &'a [u8])]) -> impl Iterator
     parts.iter().flat_map(|(channel, bytes)| {
         let kind = Kind::Part(*channel);
         let (first, rest) = bytes.split_at(bytes.len().min(MAX_PAYLOAD_BYTES));
-        let rest = rest.chunks(MAX_PAYLOAD_BYTES).map(move |payload| Piece {
-            kind,
-            continued: true,
-            payload,
-        });
-        std::iter::once(Piece {
-            kind,
-            continued: false,
-            payload: first,
-        })
-        .chain(rest)
+        let rest = rest.chunks(MAX_PAYLOAD_BYTES).map(move |payload| Piece { kind, continued: true, payload });
+        std::iter::once(Piece { kind, continued: false, payload: first }).chain(rest)
     })
 }
 
@@ -150,18 +137,9 @@ impl Writer {
         number: u64,
         first_seq: u64,
     ) -> Result<Self> {
-        let header = SegmentHeader {
-            recorder: life.recorder,
-            number,
-            first_seq,
-            began_unix_ns: life.began_unix_ns,
-        };
+        let header = SegmentHeader { recorder: life.recorder, number, first_seq, began_unix_ns: life.began_unix_ns };
         let file = create_segment(&folder, &header)?;
-        let tail = Tail {
-            number,
-            offset: SEGMENT_HEADER_BYTES,
-            next_seq: first_seq,
-        };
+        let tail = Tail { number, offset: SEGMENT_HEADER_BYTES, next_seq: first_seq };
         Ok(Self::on(folder, life, limits, clock, file, &tail))
     }
 
@@ -174,18 +152,10 @@ impl Writer {
         file: Arc<dyn DiskFile>,
         tail: &Tail,
     ) -> Self {
-        let Tail {
-            number,
-            offset,
-            next_seq,
-        } = *tail;
-        let seed = SegmentHeader {
-            recorder: life.recorder,
-            number,
-            first_seq: next_seq,
-            began_unix_ns: life.began_unix_ns,
-        }
-        .seed();
+        let Tail { number, offset, next_seq } = *tail;
+        let seed =
+            SegmentHeader { recorder: life.recorder, number, first_seq: next_seq, began_unix_ns: life.began_unix_ns }
+                .seed();
         Self {
             folder,
             life,
@@ -261,10 +231,7 @@ impl Writer {
 
     /// The end of the log.
     pub(crate) const fn position(&self) -> Position {
-        Position {
-            segment: self.number,
-            offset: self.offset,
-        }
+        Position { segment: self.number, offset: self.offset }
     }
 
     /// Bytes of all retained segments.
@@ -313,15 +280,9 @@ impl Writer {
             Claim::Part | Claim::Note => self.running,
         };
         let notes = if claim == Claim::Note { 0 } else { NOTE_RESERVE };
-        let kept = running
-            .saturating_mul(END_RESERVE)
-            .saturating_add(notes + LIFE_END_RESERVE);
+        let kept = running.saturating_mul(END_RESERVE).saturating_add(notes + LIFE_END_RESERVE);
         let after = self.total_bytes().saturating_add(bytes).saturating_add(kept);
-        if after > self.limits.max_bytes {
-            Err(Error::Full)
-        } else {
-            Ok(())
-        }
+        if after > self.limits.max_bytes { Err(Error::Full) } else { Ok(()) }
     }
 
     /// Leaves the current segment for a new one. When that fails the current one stays in use.
@@ -337,10 +298,7 @@ impl Writer {
                 self.poisoned.store(true, Ordering::Release);
             }
         })?;
-        self.retained.push_back(Retained {
-            number: self.number,
-            bytes: self.offset,
-        });
+        self.retained.push_back(Retained { number: self.number, bytes: self.offset });
         self.retained_bytes += self.offset;
         self.number = header.number;
         self.seed = header.seed();
@@ -354,23 +312,10 @@ impl Writer {
         self.last_mono_ns = mono_ns;
         self.scratch.clear();
         let mut end = self.offset;
-        for Piece {
-            kind,
-            continued,
-            payload,
-        } in pieces
-        {
+        for Piece { kind, continued, payload } in pieces {
             let payload_crc = crc32c::crc32c(payload);
             let payload_len = payload.len() as u32;
-            let header = RecordHeader {
-                kind,
-                continued,
-                seq,
-                mono_ns,
-                payload_len,
-                payload_crc,
-            }
-            .encode(self.seed);
+            let header = RecordHeader { kind, continued, seq, mono_ns, payload_len, payload_crc }.encode(self.seed);
             self.put(&mut end, &header)?;
             self.put(&mut end, payload)?;
         }
@@ -413,10 +358,7 @@ impl Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer")
-            .field("dir", &self.folder.dir)
-            .field("end", &self.position())
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("dir", &self.folder.dir).field("end", &self.position()).finish_non_exhaustive()
     }
 }
 

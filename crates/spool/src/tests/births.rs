@@ -26,14 +26,7 @@ fn names_are_told_apart() {
     assert!(matches!(Name::of(id), Name::Recorder(recorder) if recorder.to_string() == id));
     assert_eq!(Name::of(&format!("{id}.new")), Name::Leftover);
     assert_eq!(Name::of(&format!("{id}.gone")), Name::Leftover);
-    for foreign in [
-        "",
-        "lost+found",
-        "iccm.db",
-        "01900000000070008000000000000001",
-        ".new",
-        "x.gone",
-    ] {
+    for foreign in ["", "lost+found", "iccm.db", "01900000000070008000000000000001", ".new", "x.gone"] {
         assert_eq!(Name::of(foreign), Name::Foreign, "{foreign}");
     }
     assert_eq!(Name::of(&format!("{id}.bak")), Name::Foreign);
@@ -45,11 +38,7 @@ fn a_newborn_is_invisible_until_its_life_has_begun() {
     let mut id = || RecorderId(uuid::Uuid::now_v7());
     let newborn = Newborn::create(&disk(), root.path(), &mut id).unwrap();
     assert!(adopt(root.path()).unwrap().is_empty());
-    assert_eq!(
-        names(root.path()),
-        [format!("{}.new", newborn.recorder)],
-        "and nobody sweeps it, it is locked"
-    );
+    assert_eq!(names(root.path()), [format!("{}.new", newborn.recorder)], "and nobody sweeps it, it is locked");
     drop(newborn);
     assert!(adopt(root.path()).unwrap().is_empty());
     assert!(names(root.path()).is_empty(), "what was never born is swept");
@@ -62,10 +51,7 @@ fn a_newborn_that_is_swept_before_it_is_locked_is_born_again() {
     let spool = spool_on(Arc::new(disk.clone()), root.path(), Options::default()).unwrap();
     assert_eq!(names(root.path()), [spool.recorder().to_string()]);
     disk.set(|faults| faults.sweeps = u32::MAX);
-    assert!(matches!(
-        spool_on(Arc::new(disk), root.path(), Options::default()),
-        Err(crate::Error::Io { .. })
-    ));
+    assert!(matches!(spool_on(Arc::new(disk), root.path(), Options::default()), Err(crate::Error::Io { .. })));
 }
 
 #[test]

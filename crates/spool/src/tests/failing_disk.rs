@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::filesystem::{Access, Disk, DiskFile, FileSystem, Lock};
+use crate::filesystem::{Access, Disk, DiskFile, FileSystem, Lock, Missing};
 use crate::lock;
 
 /// What is to fail from now on.
@@ -35,20 +35,12 @@ impl FailingDisk {
     }
 
     fn check(&self, fails: impl FnOnce(&Faults) -> bool) -> io::Result<()> {
-        if fails(&lock(&self.faults)) {
-            Err(io::Error::from_raw_os_error(5))
-        } else {
-            Ok(())
-        }
+        if fails(&lock(&self.faults)) { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
 
     fn wrap(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        Arc::new(FailingFile {
-            disk: self.clone(),
-            name,
-            file,
-        })
+        Arc::new(FailingFile { disk: self.clone(), name, file })
     }
 }
 
@@ -62,10 +54,7 @@ struct FailingFile {
 impl DiskFile for FailingFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut faults = lock(&self.disk.faults);
-        let most = bytes
-            .len()
-            .min(faults.room.unwrap_or(usize::MAX))
-            .min(faults.longest_write.unwrap_or(usize::MAX));
+        let most = bytes.len().min(faults.room.unwrap_or(usize::MAX)).min(faults.longest_write.unwrap_or(usize::MAX));
         if most == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -134,12 +123,12 @@ impl FileSystem for FailingDisk {
         Disk.sync_dir(dir)
     }
 
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+    fn try_lock(&self, path: &Path, missing: Missing) -> io::Result<Option<Box<dyn Lock>>> {
         let mut faults = lock(&self.faults);
         if faults.sweeps > 0 {
             faults.sweeps -= 1;
             Disk.remove_dir(path.parent().unwrap())?;
         }
-        Disk.try_lock(path)
+        Disk.try_lock(path, missing)
     }
 }

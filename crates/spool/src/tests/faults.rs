@@ -7,11 +7,7 @@ use super::{read_all, spool_on};
 use crate::{Channel, Durability, Error, Kind, Options, Position, Reader};
 
 const BODY: Channel = Channel(1);
-const SMALL_SEGMENTS: Options = Options {
-    segment_bytes: 1024,
-    max_bytes: 1 << 30,
-    durability: Durability::Power,
-};
+const SMALL_SEGMENTS: Options = Options { segment_bytes: 1024, max_bytes: 1 << 30, durability: Durability::Power };
 
 #[test]
 fn a_write_that_fails_half_way_is_undone_at_every_length() {
@@ -25,14 +21,13 @@ fn a_write_that_fails_half_way_is_undone_at_every_length() {
         let refused = spool.begin(b"refused", &[(BODY, &[7; 400])]);
         assert!(matches!(refused, Err(Error::Full)), "{refused:?}");
         assert_eq!((spool.written(), spool.pending_bytes()), (written, bytes));
+        let file = spool.dir().join("0000000000000000.seg");
+        assert_eq!(std::fs::metadata(file).unwrap().len(), written.offset, "nothing half-written stays");
 
         disk.set(|faults| faults.room = None);
         let next = spool.begin(b"next", &[]).unwrap();
         assert_eq!(next.seq(), kept.seq() + 1, "a failed begin consumes no sequence number");
-        let kinds: Vec<_> = read_all(Reader::follow(&spool))
-            .into_iter()
-            .map(|(_, _, payload)| payload)
-            .collect();
+        let kinds: Vec<_> = read_all(Reader::follow(&spool)).into_iter().map(|(_, _, payload)| payload).collect();
         assert_eq!(kinds, [&b"about"[..], b"kept", b"one", b"next"]);
     }
 }
@@ -46,17 +41,10 @@ fn short_writes_are_continued() {
     for byte in 0..10 {
         entry.append(BODY, &[byte; 300]).unwrap();
     }
-    let parts: Vec<_> = read_all(Reader::follow(&spool))
-        .into_iter()
-        .filter(|(_, kind, _)| matches!(kind, Kind::Part(_)))
-        .collect();
+    let parts: Vec<_> =
+        read_all(Reader::follow(&spool)).into_iter().filter(|(_, kind, _)| matches!(kind, Kind::Part(_))).collect();
     assert_eq!(parts.len(), 10);
-    assert!(
-        parts
-            .iter()
-            .enumerate()
-            .all(|(index, (_, _, bytes))| *bytes == [index as u8; 300])
-    );
+    assert!(parts.iter().enumerate().all(|(index, (_, _, bytes))| *bytes == [index as u8; 300]));
 }
 
 #[test]
@@ -105,10 +93,7 @@ async fn a_sync_that_fails_poisons_and_wakes_everybody() {
         let (one, two, _) = tokio::join!(spool.sync_to(end), spool.sync_to(end), follower);
         assert!(matches!((one, two), (Err(Error::Poisoned), Err(Error::Poisoned))));
         disk.set(|faults| (faults.sync, faults.sync_dir) = (false, false));
-        assert!(
-            matches!(spool.sync_to(end).await, Err(Error::Poisoned)),
-            "a failed sync is never tried again"
-        );
+        assert!(matches!(spool.sync_to(end).await, Err(Error::Poisoned)), "a failed sync is never tried again");
         assert!(matches!(entry.append(BODY, b"x"), Err(Error::Poisoned)));
         assert!(spool.synced() < end);
     }
@@ -118,11 +103,7 @@ async fn a_sync_that_fails_poisons_and_wakes_everybody() {
 async fn segments_are_synced_in_order_and_the_folder_before_any_of_it_counts() {
     let (disk, root) = (FailingDisk::default(), tempfile::tempdir().unwrap());
     let spool = spool_on(Arc::new(disk.clone()), root.path(), SMALL_SEGMENTS).unwrap();
-    assert_eq!(
-        spool.synced(),
-        spool.written(),
-        "with `Power` a new spool is on the disk"
-    );
+    assert_eq!(spool.synced(), spool.written(), "with `Power` a new spool is on the disk");
     disk.synced.lock().unwrap().clear();
     let entry = spool.begin(b"head", &[]).unwrap();
     for _ in 0..3 {
@@ -135,17 +116,7 @@ async fn segments_are_synced_in_order_and_the_folder_before_any_of_it_counts() {
     assert_eq!(spool.synced(), end);
     let synced = disk.synced.lock().unwrap().clone();
     let segment = |number: u64| format!("{number:016}.seg");
-    assert_eq!(
-        synced,
-        [
-            segment(0),
-            segment(1),
-            segment(2),
-            segment(3),
-            ".".to_owned(),
-            ".".to_owned()
-        ]
-    );
+    assert_eq!(synced, [segment(0), segment(1), segment(2), segment(3), ".".to_owned(), ".".to_owned()]);
 }
 
 #[test]
@@ -160,8 +131,5 @@ fn a_release_that_fails_can_be_repeated() {
     assert_eq!((spool.pending_bytes(), spool.first_segment()), (before, 0));
     disk.set(|faults| faults.remove = false);
     spool.release_before(1).unwrap();
-    assert_eq!(
-        (spool.pending_bytes(), spool.first_segment()),
-        (spool.written().offset, 1)
-    );
+    assert_eq!((spool.pending_bytes(), spool.first_segment()), (spool.written().offset, 1));
 }

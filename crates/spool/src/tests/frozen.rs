@@ -10,29 +10,19 @@ use crate::recovery::adopt;
 use crate::{Channel, Durability, Flags, Kind, Options, Reader, Spool};
 
 const RECORDER: &str = "01900000-0000-7000-8000-000000000001";
-const OPTIONS: Options = Options {
-    segment_bytes: 1024,
-    max_bytes: 1 << 20,
-    durability: Durability::Process,
-};
+const OPTIONS: Options = Options { segment_bytes: 1024, max_bytes: 1 << 20, durability: Durability::Process };
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/v1")
-        .join(RECORDER)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(RECORDER)
 }
 
 /// Every kind of record, every flag but those of recovery, several segments, and an entry that is never finished.
 fn script(spool: &Spool) {
     let (request, response) = (Channel(1), Channel(2));
-    let first = spool
-        .begin(b"first begins", &[(request, b"hello"), (request, b"")])
-        .unwrap();
+    let first = spool.begin(b"first begins", &[(request, b"hello"), (request, b"")]).unwrap();
     let second = spool.begin(b"second begins", &[]).unwrap();
     first.append(response, &[0x5a; 700]).unwrap();
-    second
-        .append_all(&[(request, &[0xff; 300]), (response, b"\0\r\n")])
-        .unwrap();
+    second.append_all(&[(request, &[0xff; 300]), (response, b"\0\r\n")]).unwrap();
     spool.note(b"a note").unwrap();
     first.finish(&[(response, b"bye")], b"first ends").unwrap();
     drop(second);
@@ -54,13 +44,7 @@ fn expected() -> Vec<(u64, Kind, Vec<u8>)> {
         (3, Kind::Note, b"a note".to_vec()),
         (1, part(2), b"bye".to_vec()),
         (1, Kind::End { flags: Flags::NONE }, b"first ends".to_vec()),
-        (
-            2,
-            Kind::End {
-                flags: Flags::ABANDONED,
-            },
-            vec![],
-        ),
+        (2, Kind::End { flags: Flags::ABANDONED }, vec![]),
         (4, Kind::Begin, b"third begins".to_vec()),
         (4, part(255), vec![1; 1200]),
     ]
@@ -71,9 +55,7 @@ fn segments(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files.sort_by_key(std::fs::DirEntry::file_name);
     let named = |entry: &std::fs::DirEntry| entry.file_name().into_string().unwrap();
     let files = files.into_iter().filter(|entry| named(entry).ends_with(".seg"));
-    files
-        .map(|entry| (named(&entry), std::fs::read(entry.path()).unwrap()))
-        .collect()
+    files.map(|entry| (named(&entry), std::fs::read(entry.path()).unwrap())).collect()
 }
 
 #[test]
@@ -88,11 +70,7 @@ fn the_same_calls_write_the_same_bytes() {
     script(&spool);
     let (written, frozen) = (segments(spool.dir()), segments(&fixture()));
     assert_eq!(written.len(), 3);
-    assert!(
-        written == frozen,
-        "the bytes written differ from {}",
-        fixture().display()
-    );
+    assert!(written == frozen, "the bytes written differ from {}", fixture().display());
 }
 
 #[test]

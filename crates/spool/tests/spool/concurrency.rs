@@ -10,35 +10,24 @@ const ENTRIES: u64 = 60;
 
 fn chunk(thread: u64, entry: u64, index: u64) -> Vec<u8> {
     let size = (thread * 31 + entry * 17 + index * 113) % 700;
-    format!("{thread}/{entry}/{index}/")
-        .into_bytes()
-        .into_iter()
-        .chain((0..size).map(|byte| byte as u8))
-        .collect()
+    format!("{thread}/{entry}/{index}/").into_bytes().into_iter().chain((0..size).map(|byte| byte as u8)).collect()
 }
 
 fn record_entries(spool: &Spool, thread: u64) {
     for number in 0..ENTRIES {
         let head = format!("{thread}/{number}");
-        let entry = spool
-            .begin(head.as_bytes(), &[(REQUEST, &chunk(thread, number, 0))])
-            .unwrap();
+        let entry = spool.begin(head.as_bytes(), &[(REQUEST, &chunk(thread, number, 0))]).unwrap();
         for index in 1..6 {
             entry.append(RESPONSE, &chunk(thread, number, index)).unwrap();
         }
-        entry
-            .finish(&[(RESPONSE, &chunk(thread, number, 6))], head.as_bytes())
-            .unwrap();
+        entry.finish(&[(RESPONSE, &chunk(thread, number, 6))], head.as_bytes()).unwrap();
     }
 }
 
 #[test]
 fn entries_of_many_threads_come_back_whole_while_they_are_written() {
     let root = tempfile::tempdir().unwrap();
-    let options = Options {
-        segment_bytes: 64 << 10,
-        ..Options::default()
-    };
+    let options = Options { segment_bytes: 64 << 10, ..Options::default() };
     let spool = Spool::create(root.path(), options, b"").unwrap();
     let done = AtomicBool::new(false);
     let records = std::thread::scope(|scope| {
@@ -68,20 +57,10 @@ fn entries_of_many_threads_come_back_whole_while_they_are_written() {
     });
 
     assert_eq!(records, drain(&mut Reader::follow(&spool)));
-    let begun: Vec<_> = records
-        .iter()
-        .filter(|record| record.kind == Kind::Begin)
-        .map(|record| record.seq)
-        .collect();
-    assert_eq!(
-        begun,
-        (1..=THREADS * ENTRIES).collect::<Vec<_>>(),
-        "gap-free and in order"
-    );
+    let begun: Vec<_> = records.iter().filter(|record| record.kind == Kind::Begin).map(|record| record.seq).collect();
+    assert_eq!(begun, (1..=THREADS * ENTRIES).collect::<Vec<_>>(), "gap-free and in order");
     let mut entries: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
-    records
-        .iter()
-        .for_each(|record| entries.entry(record.seq).or_default().push(record));
+    records.iter().for_each(|record| entries.entry(record.seq).or_default().push(record));
     for (_, entry) in entries.into_iter().skip(1) {
         let head = String::from_utf8(entry[0].payload.clone()).unwrap();
         let (thread, number) = head.split_once('/').unwrap();
@@ -123,15 +102,7 @@ fn one_entry_may_be_shared_by_threads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sync_covers_what_was_written_and_serves_everybody() {
     let root = tempfile::tempdir().unwrap();
-    let spool = Spool::create(
-        root.path(),
-        Options {
-            durability: Durability::Power,
-            ..small_segments()
-        },
-        b"",
-    )
-    .unwrap();
+    let spool = Spool::create(root.path(), Options { durability: Durability::Power, ..small_segments() }, b"").unwrap();
     assert_eq!(spool.synced(), spool.written());
     let mut tasks = Vec::new();
     for _ in 0..32 {
@@ -151,11 +122,5 @@ async fn a_sync_covers_what_was_written_and_serves_everybody() {
         task.await.unwrap();
     }
     assert_eq!(spool.synced(), spool.written());
-    spool
-        .sync_to(Position {
-            segment: u64::MAX,
-            offset: 0,
-        })
-        .await
-        .unwrap();
+    spool.sync_to(Position { segment: u64::MAX, offset: 0 }).await.unwrap();
 }

@@ -45,25 +45,15 @@ fn each_flipped_bit_of_an_earlier_segment_is_found_and_the_rest_kept() {
     for byte in 0..length {
         // The version is checked behind its checksum, so a flip there is damage too.
         let root = crash_copy(&spool);
-        flip(
-            &segment_path(&root.path().join(spool.recorder().to_string()), 1),
-            byte,
-            (byte % 8) as u8,
-        );
+        flip(&segment_path(&root.path().join(spool.recorder().to_string()), 1), byte, (byte % 8) as u8);
         let adopted = adopt_one(root.path());
         assert_eq!(adopted.recovered().damage.len(), 1, "byte {byte}");
         assert_eq!(adopted.recovered().damage[0].position.segment, 1);
         let (read, damaged) = drain_damaged(&mut adopted.reader().unwrap());
         assert_eq!(damaged, 1, "byte {byte}");
-        assert!(
-            read.iter()
-                .all(|record| records.contains(record) || *record == recovered_life_end(9))
-        );
+        assert!(read.iter().all(|record| records.contains(record) || *record == recovered_life_end(9)));
         let elsewhere = records.iter().filter(|record| record.seq < 3 || record.seq > 4);
-        assert!(
-            elsewhere.into_iter().all(|record| read.contains(record)),
-            "other segments are not affected"
-        );
+        assert!(elsewhere.into_iter().all(|record| read.contains(record)), "other segments are not affected");
     }
 }
 
@@ -73,11 +63,7 @@ fn each_flipped_bit_of_the_last_segment_cuts_there() {
     let length = fs::metadata(segment_path(spool.dir(), 3)).unwrap().len() as usize;
     for byte in 64..length {
         let root = crash_copy(&spool);
-        flip(
-            &segment_path(&root.path().join(spool.recorder().to_string()), 3),
-            byte,
-            (byte % 8) as u8,
-        );
+        flip(&segment_path(&root.path().join(spool.recorder().to_string()), 3), byte, (byte % 8) as u8);
         let adopted = adopt_one(root.path());
         let intact = records.len() - if byte < 64 + 332 { 2 } else { 1 };
         let mut expected = records[..intact].to_vec();
@@ -100,12 +86,7 @@ fn a_last_segment_with_a_damaged_header_is_left_and_the_books_closed_behind_it()
             assert_eq!(adopted.recovered().damage.len(), 1);
             let (read, damage) = drain_damaged(&mut adopted.reader().unwrap());
             assert_eq!((read.len(), damage), (records.len() - 2 + 1, 1));
-            assert!(matches!(
-                read.last().unwrap().kind,
-                Kind::LifeEnd {
-                    flags: Flags::RECOVERED
-                }
-            ));
+            assert!(matches!(read.last().unwrap().kind, Kind::LifeEnd { flags: Flags::RECOVERED }));
         }
         assert!(fs::read(&file).unwrap() == damaged);
     }
@@ -166,18 +147,8 @@ fn a_follower_never_gets_a_payload_that_changed_on_disk() {
         payloads.push(record.payload);
     }
     let victim = payloads[2];
-    flip(
-        &segment_path(spool.dir(), victim.segment),
-        victim.offset as usize + 7,
-        1,
-    );
+    flip(&segment_path(spool.dir(), victim.segment), victim.offset as usize + 7, 1);
     let blob = reader.blob(&[victim]);
-    assert!(matches!(
-        Reader::follow(&spool).read(&victim),
-        Err(Error::Damaged { .. })
-    ));
-    assert_eq!(
-        blob.read_at(0, 300).unwrap_err().kind(),
-        std::io::ErrorKind::InvalidData
-    );
+    assert!(matches!(Reader::follow(&spool).read(&victim), Err(Error::Damaged { .. })));
+    assert_eq!(blob.read_at(0, 300).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
 }

@@ -15,11 +15,7 @@ fn a_living_recorders_folder_is_not_adopted() {
     drop(entry);
     assert_eq!(adopt_one(root.path()).recorder(), gone);
     drop(two);
-    assert_eq!(
-        adopt(root.path()).unwrap().len(),
-        2,
-        "the first was let go again and not removed"
-    );
+    assert_eq!(adopt(root.path()).unwrap().len(), 2, "the first was let go again and not removed");
 }
 
 #[test]
@@ -43,9 +39,8 @@ fn folders_come_oldest_first_and_other_names_are_left_alone() {
     assert!(adopt(&root.path().join("missing")).unwrap().is_empty());
     fs::write(root.path().join("iccm.db"), b"x").unwrap();
     fs::create_dir(root.path().join("backup")).unwrap();
-    let recorders: Vec<_> = (0..4)
-        .map(|_| Spool::create(root.path(), Options::default(), b"").unwrap().recorder())
-        .collect();
+    let recorders: Vec<_> =
+        (0..4).map(|_| Spool::create(root.path(), Options::default(), b"").unwrap().recorder()).collect();
     let adopted: Vec<_> = adopt(root.path()).unwrap().iter().map(Adopted::recorder).collect();
     assert_eq!(adopted, recorders);
     assert!(root.path().join("iccm.db").exists() && root.path().join("backup").exists());

@@ -1,10 +1,11 @@
 //! The spool from outside: what its callers rely on.
+//!
+//! Nothing here starts a process: between its fork and its exec a child holds the locks of all spools of this process.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod bounds;
 mod concurrency;
 mod damage;
-mod killed;
 mod locks;
 mod model;
 mod reading;
@@ -28,31 +29,15 @@ struct Seen {
 }
 
 fn seen(seq: u64, kind: Kind, payload: &[u8]) -> Seen {
-    Seen {
-        seq,
-        kind,
-        payload: payload.to_vec(),
-    }
+    Seen { seq, kind, payload: payload.to_vec() }
 }
 
 fn recovered_end(seq: u64) -> Seen {
-    seen(
-        seq,
-        Kind::End {
-            flags: Flags::RECOVERED,
-        },
-        b"",
-    )
+    seen(seq, Kind::End { flags: Flags::RECOVERED }, b"")
 }
 
 fn recovered_life_end(seq: u64) -> Seen {
-    seen(
-        seq,
-        Kind::LifeEnd {
-            flags: Flags::RECOVERED,
-        },
-        b"",
-    )
+    seen(seq, Kind::LifeEnd { flags: Flags::RECOVERED }, b"")
 }
 
 /// Everything that the reader gives from where it is.
@@ -65,11 +50,7 @@ fn drain(reader: &mut Reader) -> Vec<Seen> {
 }
 
 fn small_segments() -> Options {
-    Options {
-        segment_bytes: 1024,
-        max_bytes: 64 << 20,
-        durability: Durability::Process,
-    }
+    Options { segment_bytes: 1024, max_bytes: 64 << 20, durability: Durability::Process }
 }
 
 fn segment_path(dir: &Path, number: u64) -> PathBuf {

@@ -41,10 +41,7 @@ enum Action {
 }
 
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
-    prop::collection::vec(
-        prop_oneof![4 => 0..60_usize, 2 => 60..1500_usize, 1 => Just(70_000_usize)],
-        0..4,
-    )
+    prop::collection::vec(prop_oneof![4 => 0..60_usize, 2 => 60..1500_usize, 1 => Just(70_000_usize)], 0..4)
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -79,25 +76,11 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let options = Options {
-            segment_bytes: 2048,
-            max_bytes: 700 << 10,
-            durability: Durability::Process,
-        };
+        let options = Options { segment_bytes: 2048, max_bytes: 700 << 10, durability: Durability::Process };
         let spool = Spool::create(root.path(), options, b"about").unwrap();
         let follower = Reader::follow(&spool);
         let log = vec![(seen(0, Kind::LifeBegin, b"about"), 0)];
-        Self {
-            spool,
-            follower,
-            running: Vec::new(),
-            log,
-            followed: 0,
-            released: 0,
-            next_seq: 1,
-            fill: 0,
-            _root: root,
-        }
+        Self { spool, follower, running: Vec::new(), log, followed: 0, released: 0, next_seq: 1, fill: 0, _root: root }
     }
 
     fn payloads(&mut self, sizes: &[usize]) -> Vec<(Channel, Vec<u8>)> {
@@ -110,18 +93,10 @@ impl Model {
 
     fn wrote(&mut self, seq: u64, before: Option<Kind>, parts: &[(Channel, Vec<u8>)], after: Option<Kind>) {
         let segment = self.spool.written().segment;
-        let parts = parts
-            .iter()
-            .map(|(channel, bytes)| seen(seq, Kind::Part(*channel), bytes));
+        let parts = parts.iter().map(|(channel, bytes)| seen(seq, Kind::Part(*channel), bytes));
         let before = before.map(|kind| seen(seq, kind, b"control"));
         let after = after.map(|kind| seen(seq, kind, b"control"));
-        self.log.extend(
-            before
-                .into_iter()
-                .chain(parts)
-                .chain(after)
-                .map(|record| (record, segment)),
-        );
+        self.log.extend(before.into_iter().chain(parts).chain(after).map(|record| (record, segment)));
     }
 
     fn pick(&self, entry: usize) -> Option<usize> {
@@ -164,13 +139,7 @@ impl Model {
             Action::Drop { entry } => {
                 let Some(index) = self.pick(entry) else { return };
                 let seq = self.running.swap_remove(index).seq();
-                let end = seen(
-                    seq,
-                    Kind::End {
-                        flags: Flags::ABANDONED,
-                    },
-                    b"",
-                );
+                let end = seen(seq, Kind::End { flags: Flags::ABANDONED }, b"");
                 self.log.push((end, self.spool.written().segment));
             }
             Action::Note { size } => {
@@ -179,8 +148,7 @@ impl Model {
                     Ok(seq) => {
                         assert_eq!(seq, self.next_seq);
                         self.next_seq += 1;
-                        self.log
-                            .push((seen(seq, Kind::Note, &payload), self.spool.written().segment));
+                        self.log.push((seen(seq, Kind::Note, &payload), self.spool.written().segment));
                     }
                     Err(error) => assert!(matches!(error, Error::Full)),
                 }
@@ -193,10 +161,7 @@ impl Model {
     }
 
     fn retained(&self) -> Vec<Seen> {
-        self.log[self.released..]
-            .iter()
-            .map(|(record, _)| record.clone())
-            .collect()
+        self.log[self.released..].iter().map(|(record, _)| record.clone()).collect()
     }
 
     fn follow(&mut self, count: usize) {
@@ -220,12 +185,7 @@ impl Model {
         let Position { segment, offset } = self.spool.written();
         let file = segment_path(&root.path().join(self.spool.recorder().to_string()), segment);
         let length = offset.saturating_sub(cut).max(64);
-        fs::OpenOptions::new()
-            .write(true)
-            .open(&file)
-            .unwrap()
-            .set_len(length)
-            .unwrap();
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length).unwrap();
         // Walk back over the records of the last segment to those that still are whole.
         let mut kept = self.retained();
         let mut end = offset;
@@ -239,27 +199,18 @@ impl Model {
         let life_end = records.pop().unwrap();
         assert_eq!(records, expected);
         // What is cut frees its numbers; what is released does not.
-        let lost = self.retained()[kept.len()..]
-            .iter()
-            .filter(|record| is_numbered(record))
-            .count() as u64;
+        let lost = self.retained()[kept.len()..].iter().filter(|record| is_numbered(record)).count() as u64;
         assert_eq!(life_end, recovered_life_end(self.next_seq - lost));
         assert_eq!(adopted.recovered().cut_bytes, length - end);
     }
 }
 
 fn borrowed(parts: &[(Channel, Vec<u8>)]) -> Vec<(Channel, &[u8])> {
-    parts
-        .iter()
-        .map(|(channel, bytes)| (*channel, bytes.as_slice()))
-        .collect()
+    parts.iter().map(|(channel, bytes)| (*channel, bytes.as_slice())).collect()
 }
 
 fn is_numbered(record: &Seen) -> bool {
-    matches!(
-        record.kind,
-        Kind::Begin | Kind::Note | Kind::LifeBegin | Kind::LifeEnd { .. }
-    )
+    matches!(record.kind, Kind::Begin | Kind::Note | Kind::LifeBegin | Kind::LifeEnd { .. })
 }
 
 /// Entries of which something is there, but no End; ascending.

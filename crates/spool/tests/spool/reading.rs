@@ -31,11 +31,7 @@ fn an_entry_comes_back_as_it_was_written() {
     drop(spool);
     assert_eq!(drain(&mut Reader::open(&dir).unwrap()), expected);
     let adopted = adopt_one(root.path());
-    assert_eq!(
-        *adopted.recovered(),
-        spool::recovery::Recovered::default(),
-        "a life that ended needs no repair"
-    );
+    assert_eq!(*adopted.recovered(), spool::recovery::Recovered::default(), "a life that ended needs no repair");
     assert_eq!(drain(&mut adopted.reader().unwrap()), expected);
     adopted.remove().unwrap();
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
@@ -69,25 +65,14 @@ fn a_dropped_entry_is_abandoned() {
     drop(spool.begin(b"head", &[]).unwrap());
     assert_eq!(spool.running(), 0);
     let last = drain(&mut Reader::follow(&spool)).pop().unwrap();
-    assert_eq!(
-        last,
-        seen(
-            1,
-            Kind::End {
-                flags: Flags::ABANDONED
-            },
-            b""
-        )
-    );
+    assert_eq!(last, seen(1, Kind::End { flags: Flags::ABANDONED }, b""));
 }
 
 #[test]
 fn a_part_too_large_for_one_record_is_split_and_the_split_is_marked() {
     let root = tempfile::tempdir().unwrap();
     let spool = Spool::create(root.path(), small_segments(), b"").unwrap();
-    let large: Vec<u8> = (0..spool::MAX_PAYLOAD_BYTES * 2 + 5)
-        .map(|index| (index % 251) as u8)
-        .collect();
+    let large: Vec<u8> = (0..spool::MAX_PAYLOAD_BYTES * 2 + 5).map(|index| (index % 251) as u8).collect();
     let entry = spool.begin(b"head", &[]).unwrap();
     let end = entry.append(REQUEST, &large).unwrap();
     entry.append(REQUEST, b"next").unwrap();
@@ -100,10 +85,7 @@ fn a_part_too_large_for_one_record_is_split_and_the_split_is_marked() {
     }
     let continued: Vec<_> = parts.iter().map(|part| part.continued).collect();
     assert_eq!(continued, [false, true, true, false]);
-    assert!(
-        parts[..3].iter().all(|part| part.position.segment == end.segment),
-        "one append lies in one segment"
-    );
+    assert!(parts[..3].iter().all(|part| part.position.segment == end.segment), "one append lies in one segment");
     assert_eq!(parts[2].end, end);
     let payloads: Vec<_> = parts[..3].iter().map(|part| part.payload).collect();
     let blob = reader.blob(&payloads);
@@ -130,18 +112,11 @@ fn a_blob_gives_any_range_of_its_pieces() {
     }
     assert!(payloads.last().unwrap().segment > 2);
     let blob = reader.blob(&payloads);
-    for offset in (0..whole.len() + 3)
-        .step_by(97)
-        .chain([699, 700, 701, 702, 1600, 1601, 1602])
-    {
+    for offset in (0..whole.len() + 3).step_by(97).chain([699, 700, 701, 702, 1600, 1601, 1602]) {
         for max in [0, 1, 2, 700, 901, 5000, usize::MAX] {
             let from = offset.min(whole.len());
             let to = offset.saturating_add(max).min(whole.len());
-            assert_eq!(
-                blob.read_at(offset as u64, max).unwrap(),
-                &whole[from..to],
-                "{max} at {offset}"
-            );
+            assert_eq!(blob.read_at(offset as u64, max).unwrap(), &whole[from..to], "{max} at {offset}");
         }
     }
     assert_eq!(reader.blob(&[]).read_at(0, 10).unwrap(), b"");
@@ -170,11 +145,7 @@ async fn a_follower_sees_each_record_once_it_is_written_and_is_woken_for_it() {
     assert!(waiter.await.unwrap().offset > 0);
     spool.end_life(b"").unwrap();
     assert_eq!(drain(&mut reader).len(), 1);
-    assert_eq!(
-        spool.wait_beyond(spool.written()).await,
-        spool.written(),
-        "after the end nobody waits for more"
-    );
+    assert_eq!(spool.wait_beyond(spool.written()).await, spool.written(), "after the end nobody waits for more");
 }
 
 #[test]
@@ -223,8 +194,5 @@ fn a_release_takes_whole_segments_and_never_the_last() {
     assert_eq!(records.last(), Some(&recovered_life_end(next + 1)));
     adopted.release_before(u64::MAX).unwrap();
     assert!(segment_path(adopted.dir(), last).exists());
-    assert_eq!(
-        adopted.pending_bytes().unwrap(),
-        fs::metadata(segment_path(adopted.dir(), last)).unwrap().len()
-    );
+    assert_eq!(adopted.pending_bytes().unwrap(), fs::metadata(segment_path(adopted.dir(), last)).unwrap().len());
 }

@@ -14,10 +14,7 @@ fn write_log(options: Options) -> (tempfile::TempDir, Spool, Vec<(Seen, Position
     let mut reader = Reader::follow(&spool);
     let mut log = Vec::new();
     while let Some(record) = reader.next().unwrap() {
-        log.push((
-            seen(record.seq, record.kind, &reader.read(&record.payload).unwrap()),
-            record.end,
-        ));
+        log.push((seen(record.seq, record.kind, &reader.read(&record.payload).unwrap()), record.end));
     }
     std::mem::forget(second);
     (root, spool, log)
@@ -27,16 +24,8 @@ fn write_log(options: Options) -> (tempfile::TempDir, Spool, Vec<(Seen, Position
 fn closed(records: &[Seen]) -> Vec<Seen> {
     let mut all = records.to_vec();
     let begun = records.iter().filter(|record| record.kind == Kind::Begin);
-    let is_ended = |seq| {
-        records
-            .iter()
-            .any(|record| record.seq == seq && matches!(record.kind, Kind::End { .. }))
-    };
-    all.extend(
-        begun
-            .filter(|record| !is_ended(record.seq))
-            .map(|record| recovered_end(record.seq)),
-    );
+    let is_ended = |seq| records.iter().any(|record| record.seq == seq && matches!(record.kind, Kind::End { .. }));
+    all.extend(begun.filter(|record| !is_ended(record.seq)).map(|record| recovered_end(record.seq)));
     let next = records.iter().map(|record| record.seq + 1).max().unwrap_or(0);
     all.push(recovered_life_end(next));
     all
@@ -56,11 +45,7 @@ fn a_log_cut_at_any_byte_keeps_exactly_its_whole_records() {
         let end = whole.last().map_or(64, |(_, end)| end.offset);
 
         let adopted = adopt_one(root.path());
-        assert_eq!(
-            drain(&mut adopted.reader().unwrap()),
-            closed(&records),
-            "cut at {length}"
-        );
+        assert_eq!(drain(&mut adopted.reader().unwrap()), closed(&records), "cut at {length}");
         assert_eq!(adopted.recovered().cut_bytes, length as u64 - end);
         assert_eq!(adopted.recovered().damage, []);
         drop(adopted);
@@ -70,20 +55,14 @@ fn a_log_cut_at_any_byte_keeps_exactly_its_whole_records() {
         for again in (end as usize..=recovered.len()).step_by(7).chain([recovered.len()]) {
             fs::write(&file, &recovered[..again]).unwrap();
             drop(adopt_one(root.path()));
-            assert!(
-                fs::read(&file).unwrap() == recovered,
-                "cut at {length}, recovery cut at {again}"
-            );
+            assert!(fs::read(&file).unwrap() == recovered, "cut at {length}, recovery cut at {again}");
         }
     }
 }
 
 #[test]
 fn a_segment_that_was_just_begun_may_be_cut_anywhere_too() {
-    let (_root, spool, log) = write_log(Options {
-        segment_bytes: 1024,
-        ..Options::default()
-    });
+    let (_root, spool, log) = write_log(Options { segment_bytes: 1024, ..Options::default() });
     assert_eq!(spool.written().segment, 0);
     spool.note(&[1; 900]).unwrap();
     let bytes = fs::read(segment_path(spool.dir(), 1)).unwrap();
@@ -107,12 +86,7 @@ fn zeros_behind_the_log_are_cut() {
     let root = crash_copy(&spool);
     let file = segment_path(&root.path().join(spool.recorder().to_string()), 0);
     let length = fs::metadata(&file).unwrap().len();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&file)
-        .unwrap()
-        .set_len(length + 4096)
-        .unwrap();
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length + 4096).unwrap();
     let records: Vec<_> = log.into_iter().map(|(record, _)| record).collect();
     let adopted = adopt_one(root.path());
     assert_eq!(drain(&mut adopted.reader().unwrap()), closed(&records));

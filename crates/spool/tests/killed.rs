@@ -1,9 +1,15 @@
 //! A recorder that is killed by `kill -9` loses nothing that it said it had.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use super::*;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+use spool::recovery::adopt;
+use spool::{Channel, Flags, Kind, Options, Spool};
+
+const REQUEST: Channel = Channel(1);
 
 const ROOT_VARIABLE: &str = "SPOOL_TEST_KILLED_ROOT";
 
@@ -18,10 +24,7 @@ fn child_records_until_it_is_killed() {
     let Some(root) = std::env::var_os(ROOT_VARIABLE) else {
         return;
     };
-    let options = Options {
-        segment_bytes: 16 << 10,
-        ..Options::default()
-    };
+    let options = Options { segment_bytes: 16 << 10, ..Options::default() };
     let spool = Spool::create(Path::new(&root), options, b"child").unwrap();
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -56,12 +59,7 @@ fn acknowledge(line: std::fmt::Arguments<'_>) {
 /// Runs the child, kills it after `lines` acknowledgements; returns all that it gave: parts by entry, and who ended.
 fn run_and_kill(root: &Path, lines: usize) -> (BTreeMap<u64, usize>, Vec<u64>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "killed::child_records_until_it_is_killed",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "child_records_until_it_is_killed", "--nocapture", "--test-threads=1"])
         .env(ROOT_VARIABLE, root)
         .stdout(Stdio::piped())
         .spawn()
@@ -92,13 +90,17 @@ fn everything_acknowledged_survives_kill_9_and_the_rest_is_closed() {
     for round in 0..25 {
         let root = tempfile::tempdir().unwrap();
         let (acknowledged, acknowledged_ends) = run_and_kill(root.path(), 1 + round * 23);
-        let adopted = adopt_one(root.path());
+        let adopted = adopt(root.path()).unwrap().remove(0);
         assert_eq!(adopted.recovered().damage, []);
-        let records = drain(&mut adopted.reader().unwrap());
+        let mut reader = adopted.reader().unwrap();
+        let mut records = Vec::new();
+        while let Some(record) = reader.next().unwrap() {
+            records.push((record.seq, record.kind, reader.read(&record.payload).unwrap()));
+        }
 
         let mut found: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
         let mut ends: BTreeMap<u64, Flags> = BTreeMap::new();
-        for Seen { seq, kind, payload } in &records {
+        for (seq, kind, payload) in &records {
             match kind {
                 Kind::Begin => assert!(found.insert(*seq, Vec::new()).is_none()),
                 Kind::Part(_) => found.get_mut(seq).unwrap().push(payload.clone()),
@@ -108,10 +110,7 @@ fn everything_acknowledged_survives_kill_9_and_the_rest_is_closed() {
         }
         for (seq, parts) in &found {
             let expected = (1..=parts.len()).map(|index| chunk(*seq, index));
-            assert!(
-                parts.iter().cloned().eq(expected),
-                "entry {seq} is a whole prefix of what was written"
-            );
+            assert!(parts.iter().cloned().eq(expected), "entry {seq} is a whole prefix of what was written");
             assert!(ends.contains_key(seq), "entry {seq} has an end");
         }
         for (seq, index) in acknowledged {
@@ -121,6 +120,7 @@ fn everything_acknowledged_survives_kill_9_and_the_rest_is_closed() {
             assert_eq!(ends[&seq], Flags::NONE);
         }
         assert!(found.keys().copied().eq(1..=found.len() as u64), "gap-free");
-        assert_eq!(records.last(), Some(&recovered_life_end(found.len() as u64 + 1)));
+        let life_end = Kind::LifeEnd { flags: Flags::RECOVERED };
+        assert_eq!(records.last(), Some(&(found.len() as u64 + 1, life_end, Vec::new())));
     }
 }
