@@ -65,8 +65,8 @@ impl Drain {
         let (publish, progress) = watch::channel(DrainStatus::default());
         let closing = CancellationToken::new();
         let stop = CancellationToken::new();
-        let worker = Worker::new(store, spool_root, recorder.clone(), publish, closing.clone());
-        let task = tokio::spawn(stop.clone().run_until_cancelled_owned(worker.run()));
+        let worker = Worker::new(store, spool_root, recorder.clone(), publish, (closing.clone(), stop.clone()));
+        let task = tokio::spawn(worker.run());
         DrainHandle { recorder, progress, closing, stop, task }
     }
 }
@@ -77,7 +77,7 @@ pub struct DrainHandle {
     progress: watch::Receiver<DrainStatus>,
     closing: CancellationToken,
     stop: CancellationToken,
-    task: JoinHandle<Option<()>>,
+    task: JoinHandle<bool>,
 }
 
 impl DrainHandle {
@@ -105,12 +105,15 @@ impl DrainHandle {
     /// ended, its folder is gone then. What is not stored stays in the spool, for the next start.
     pub async fn shutdown(mut self, patience: Duration) -> bool {
         self.closing.cancel();
-        if tokio::time::timeout(patience, &mut self.task).await.is_ok_and(|ended| matches!(ended, Ok(Some(())))) {
+        let drained = match tokio::time::timeout(patience, &mut self.task).await {
+            Ok(drained) => drained,
+            Err(_) => {
+                self.stop.cancel();
+                self.task.await
+            }
+        };
+        if matches!(drained, Ok(true)) {
             return true;
-        }
-        self.stop.cancel();
-        if !self.task.is_finished() {
-            let _ = self.task.await;
         }
         let status = self.progress.borrow();
         tracing::warn!(

@@ -47,7 +47,11 @@ pub(super) struct Worker {
     unindexed: bool,
     status: DrainStatus,
     publish: watch::Sender<DrainStatus>,
+    /// Set when the drain is to end as soon as everything is stored.
     closing: CancellationToken,
+    /// Set when it is to end now. What runs on a blocking thread is not interrupted: when the worker has ended, nothing of it
+    /// holds a spool any more.
+    stop: CancellationToken,
 }
 
 impl Worker {
@@ -56,7 +60,7 @@ impl Worker {
         spool_root: PathBuf,
         recorder: Arc<Recorder>,
         publish: watch::Sender<DrainStatus>,
-        closing: CancellationToken,
+        (closing, stop): (CancellationToken, CancellationToken),
     ) -> Self {
         Self {
             quarantine: recorder.data_dir().join("quarantine"),
@@ -70,13 +74,14 @@ impl Worker {
             status: DrainStatus::default(),
             publish,
             closing,
+            stop,
         }
     }
 
-    /// Drains until `closing` and everything is stored.
-    pub(super) async fn run(mut self) {
+    /// Drains until `closing` and everything is stored, or until `stop`. Whether everything is stored.
+    pub(super) async fn run(mut self) -> bool {
         self.adopt().await;
-        loop {
+        while !self.stop.is_cancelled() {
             let (mut moved, mut stalled) = (false, None);
             for at in 0..self.lanes.len() {
                 match self.turn(at).await {
@@ -94,15 +99,20 @@ impl Worker {
                 continue;
             }
             if stalled.is_none() && self.closing.is_cancelled() && self.is_done() {
-                return;
+                return true;
             }
-            self.wait(stalled).await;
+            let stop = self.stop.clone();
+            stop.run_until_cancelled(self.wait(stalled)).await;
         }
+        false
     }
 
     async fn adopt(&mut self) {
         let root = self.spool_root.clone();
-        let adopted = tokio::task::spawn_blocking(move || recovery::adopt(&root)).await;
+        let stop = self.stop.clone();
+        let adopting = tokio::task::spawn_blocking(move || recovery::adopt(&root));
+        // Reading what others left may take long, and is done again by whoever comes next.
+        let Some(adopted) = stop.run_until_cancelled(adopting).await else { return };
         match adopted {
             Ok(Ok(folders)) => {
                 for folder in folders {
@@ -135,9 +145,10 @@ impl Worker {
 
     async fn advance(&mut self, mut lane: Lane) -> (Option<Lane>, Turn) {
         if !lane.knows_store {
-            match self.store.watermark(lane.recorder()).await {
-                Ok(watermark) => lane.believe(watermark),
-                Err(error) => return (Some(lane), self.stall(&error)),
+            match self.unless_stopped(self.store.watermark(lane.recorder())).await {
+                Some(Ok(watermark)) => lane.believe(watermark),
+                Some(Err(error)) => return (Some(lane), self.stall(&error)),
+                None => return (Some(lane), Turn::Idle),
             };
         }
         let batches_taken = self.batches_taken;
@@ -161,8 +172,9 @@ impl Worker {
 
     async fn hand_over(&mut self, mut lane: Lane, attempt: Attempt) -> (Option<Lane>, Turn) {
         let Attempt { batch, seqs } = attempt;
-        match self.store.append(batch).await {
-            Ok(watermark) => {
+        match self.unless_stopped(self.store.append(batch)).await {
+            None => (Some(lane), Turn::Idle),
+            Some(Ok(watermark)) => {
                 self.backoff.reset();
                 self.batches_taken += 1;
                 self.unindexed = true;
@@ -172,8 +184,8 @@ impl Worker {
                 lane.taken(&seqs, watermark);
                 (Some(lane), Turn::Moved)
             }
-            Err(error) if is_about_items(&error) => self.refused(lane, &seqs, error.to_string()).await,
-            Err(error) => {
+            Some(Err(error)) if is_about_items(&error) => self.refused(lane, &seqs, error.to_string()).await,
+            Some(Err(error)) => {
                 self.lanes.iter_mut().flatten().for_each(|lane| lane.knows_store = false);
                 lane.knows_store = false;
                 (Some(lane), self.stall(&error))
@@ -211,6 +223,11 @@ impl Worker {
             Ok((lane, Err(error))) => (Some(lane), self.stall(&error)),
             Err(error) => lost_lane(&error),
         }
+    }
+
+    /// A call to the store, given up when the drain is to end now: what it does it may do again.
+    async fn unless_stopped<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        self.stop.run_until_cancelled(call).await
     }
 
     fn stall(&mut self, error: &dyn std::error::Error) -> Turn {
@@ -255,9 +272,10 @@ impl Worker {
         if !self.unindexed {
             return false;
         }
-        match self.store.index_pending(INDEX_AT_ONCE).await {
-            Ok(done) => self.unindexed = done > 0,
-            Err(error) => {
+        match self.unless_stopped(self.store.index_pending(INDEX_AT_ONCE)).await {
+            None => return false,
+            Some(Ok(done)) => self.unindexed = done > 0,
+            Some(Err(error)) => {
                 tracing::debug!(%error, "cannot fill the search index now; it goes on with the next batch");
                 self.unindexed = false;
             }

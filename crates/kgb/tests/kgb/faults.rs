@@ -315,7 +315,7 @@ async fn when_policy_says_so_what_cannot_be_recorded_is_refused() {
 
 #[tokio::test]
 async fn a_shutdown_lets_exchanges_end_and_cuts_what_does_not() {
-    let rig = Rig::with(|_, gateway| gateway.grace = Duration::from_millis(300)).await;
+    let rig = Rig::with(|_, gateway| gateway.grace = Duration::from_millis(1500)).await;
     let mut ends = rig.client().await;
     let mut hangs = rig.client().await;
     let mut idle = rig.client().await;
