@@ -18,6 +18,11 @@ pub(super) const DEFAULT_TENANT: i64 = 1;
 /// The connection that writes. Creates the file and its schema where needed.
 pub(super) fn open_writer(path: &Path) -> Result<Connection> {
     let mut connection = Connection::open(path)?;
+    // SQLite quietly opens for reading what it cannot open for writing, and the connection (and what others of this process
+    // share with it) stays so for ever. Failing lets the caller open again when the file can be written.
+    if connection.is_readonly(rusqlite::MAIN_DB)? {
+        return Err(Error::Unavailable(format!("{} can only be read", path.display())));
+    }
     // The page size can only be chosen before the file has any page.
     connection.pragma_update(None, "page_size", 16_384)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
