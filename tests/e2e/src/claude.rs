@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::DUMMY_KEY;
 use crate::process::{self, Finished};
 use crate::recorder::Place;
+use crate::terminal::Terminal;
 
 /// A native program, the newest when this was written.
 pub const NEWEST: &str = "2.1.330";
@@ -98,6 +99,25 @@ impl Home {
     pub fn ask_recorded(&self, place: &Place, upstream: &str, prompt: &str, further: &[&str]) -> Transcript {
         let start = ["run", "--upstream", upstream, "--"].map(OsString::from);
         self.finish(place.command(start.into_iter().chain(self.words(prompt, further))))
+    }
+
+    /// Starts an interactive session through `iccm run` in a terminal, past all first-time questions, and with the traffic
+    /// that is not essential: titles, probes.
+    pub fn talk_recorded(&self, place: &Place, upstream: &str) -> Terminal {
+        let folder = self.project().canonicalize().expect("an existing folder");
+        let settings = json!({
+            "hasCompletedOnboarding": true, "theme": "dark",
+            "projects": {folder.to_str().expect("UTF-8"): {"hasTrustDialogAccepted": true, "allowedTools": []}},
+            "customApiKeyResponses": {"approved": [DUMMY_KEY], "rejected": []},
+        });
+        let home = self.folder.path().join("home/.claude");
+        std::fs::create_dir_all(&home).expect("a folder");
+        std::fs::write(home.join(".claude.json"), settings.to_string()).expect("a file");
+        let words = ["run", "--upstream", upstream, "--"].map(OsString::from);
+        let mut command = place.command(words.into_iter().chain([program(&self.version).into_os_string()]));
+        self.prepare(&mut command);
+        command.env_remove("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC");
+        Terminal::run(&command)
     }
 
     /// Gives a command this home and project.

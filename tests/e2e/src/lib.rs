@@ -26,6 +26,7 @@ pub mod random;
 pub mod raw_client;
 pub mod recorder;
 pub mod stage;
+pub mod terminal;
 pub mod verify;
 pub mod wait;
 

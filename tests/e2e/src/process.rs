@@ -137,16 +137,6 @@ impl Running {
     }
 }
 
-impl Running {
-    /// Waits for its end and gives the rest of what the caller was reading.
-    pub fn finish_reading(self, patience: Duration, reader: &mut BufReader<ChildStdout>) -> Finished {
-        let finished = self.finish(patience);
-        let mut stdout = Vec::new();
-        reader.read_to_end(&mut stdout).expect("stdout can be read");
-        Finished { stdout, ..finished }
-    }
-}
-
 impl Drop for Running {
     fn drop(&mut self) {
         // Also when the leader has ended: what it started may have stayed behind. An empty group is no error.

@@ -1,8 +1,10 @@
 //! The real Claude Code on record, whole.
 
+use std::time::Duration;
+
 use e2e::claude::{Home, MIDDLE, NEWEST, OLDEST};
 use e2e::fake_api::FakeApi;
-use e2e::fake_api::log::Entry;
+use e2e::fake_api::log::{Entry, Sent};
 use e2e::recorder::Place;
 use e2e::verify::{key_is_nowhere, line_after, record_equals_log, turns_are};
 use serde_json::Value;
@@ -244,4 +246,41 @@ fn a_client_in_another_terminal_is_recorded_by_iccm_up() {
     let text = scene.place.run(["show", &id]).text();
     assert!(text.contains("Both tools have run."), "iccm show prints it:\n{text}");
     up.stop();
+}
+
+#[test]
+fn an_interactive_session_is_on_record_with_its_title_call_on_the_side() {
+    for version in [NEWEST, MIDDLE] {
+        let scene = Scene::new(version);
+        let mut terminal = scene.home.talk_recorded(&scene.place, &scene.api.url());
+        let ready = terminal.shows(0, "❯");
+        terminal.type_in("SCRIPT:hello");
+        let typed = terminal.shows(ready, "SCRIPT:hello");
+        terminal.type_in("\r");
+        terminal.shows(typed, "hello.");
+        let title = scene.api.wait("the title call's end", |log| {
+            log.iter().find(|e| is_title_call(e) && e.sent == Sent::Whole).cloned()
+        });
+        terminal.type_in("/exit");
+        terminal.shows(typed, "/exit");
+        terminal.type_in("\r");
+        let finished = terminal.finish(Duration::from_secs(30));
+        assert_eq!(finished.code(), 0, "{version}: {}", String::from_utf8_lossy(&finished.stdout));
+
+        let pairs = scene.check();
+        let of = |entry: &Entry| &pairs.iter().find(|(_, other)| other.number == entry.number).unwrap().0;
+        assert_eq!(of(&title)["kind"], "side", "{version}");
+        assert_eq!(of(&title)["session_id"], of(&scene.last("hello"))["session_id"], "{version}");
+        assert!(
+            pairs.iter().any(|(exchange, entry)| entry.method == "HEAD" && exchange["kind"] == "other"),
+            "{version}"
+        );
+        let shown = scene.place.show(of(&scene.last("hello"))["conversation_id"].as_str().unwrap());
+        assert_eq!(shown["title"], "A scripted session", "{version}: the title that the side call gave");
+        turns_are(&shown, &line_after(&scene.last("hello")));
+    }
+}
+
+fn is_title_call(entry: &Entry) -> bool {
+    entry.json().is_some_and(|body| body["output_config"]["format"].is_object())
 }

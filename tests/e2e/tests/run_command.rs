@@ -8,6 +8,7 @@ use std::time::Duration;
 use e2e::fake_api::FakeApi;
 use e2e::process::{self, Running};
 use e2e::recorder::{Place, contains};
+use e2e::terminal::Terminal;
 use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,41 +82,23 @@ fn stdin_stdout_and_stderr_are_the_commands_own() {
     assert!(finished.stderr.starts_with("complaint\n"), "{}", finished.stderr);
 }
 
-/// The command under a terminal of its own, as `script` of util-linux makes it.
-fn in_a_terminal(command: &Command) -> Command {
-    let quote = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().expect("UTF-8").replace('\'', r"'\''"));
-    let line: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect();
-    let mut script = Command::new("script");
-    // exec: a shell left in between would be interrupted, too, and answer for itself.
-    script.args(["--quiet", "--return", "--command", &format!("exec {}", line.join(" ")), "/dev/null"]);
-    script.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    script.env("SHELL", "/bin/sh").env("TERM", "xterm").current_dir(command.get_current_dir().expect("a folder"));
-    script
-}
-
 #[test]
 fn the_command_has_the_terminal() {
     let (place, api) = (Place::new(), FakeApi::start());
-    let test = "test -t 0 && test -t 1 && test -t 2 && stty size >/dev/null && echo has-a-terminal; exit 5";
-    let (running, stdin, mut stdout) = Running::start_talking(in_a_terminal(&shell(&place, &api, test)));
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    assert_eq!(line.trim_end(), "has-a-terminal");
-    let finished = running.finish_reading(PATIENCE, &mut stdout);
-    drop(stdin);
-    assert_eq!(finished.code(), 5, "{}", finished.stderr);
+    let test = "test -t 0 && test -t 1 && test -t 2 && stty size && echo has-a-terminal; exit 5";
+    let finished = Terminal::run(&shell(&place, &api, test)).finish(PATIENCE);
+    assert!(finished.text().starts_with("40 120\r\nhas-a-terminal\r\n"), "{}", finished.text());
+    assert_eq!(finished.code(), 5);
 }
 
 #[test]
 fn an_interrupt_from_the_terminal_is_the_commands_to_answer() {
     let (place, api) = (Place::new(), FakeApi::start());
     let test = "trap 'echo interrupted; exit 33' INT; sleep 60 & echo ready; wait; exit 1";
-    let (running, mut stdin, mut stdout) = Running::start_talking(in_a_terminal(&shell(&place, &api, test)));
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    assert_eq!(line.trim_end(), "ready");
-    stdin.write_all(b"\x03").unwrap();
-    let finished = running.finish_reading(PATIENCE, &mut stdout);
+    let mut terminal = Terminal::run(&shell(&place, &api, test));
+    terminal.shows(0, "ready");
+    terminal.type_in("\x03");
+    let finished = terminal.finish(PATIENCE);
     assert_eq!(finished.code(), 33, "{}", finished.text());
     assert_eq!(finished.text().matches("interrupted").count(), 1, "once, not once for each process");
 }
