@@ -51,7 +51,7 @@ struct PlaceArgs {
 /// How recording goes; on the commands that record.
 #[derive(Args, Clone, Default)]
 pub(crate) struct RecorderArgs {
-    /// Where requests go that name no provider [env: ICCM_UPSTREAM] [default: https://api.anthropic.com; in `iccm run` an
+    /// Where requests go that name no provider [env: ICCM_UPSTREAM] [default: Anthropic's API; in `iccm run` an
     /// ANTHROPIC_BASE_URL that is already set]
     #[arg(long, value_name = "URL", value_parser = config::parse_upstream)]
     upstream: Option<Url>,
