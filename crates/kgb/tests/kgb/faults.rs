@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use crate::support::{Rig, noise, soon};
 use kgb::WhenSpoolFull;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use winni::model::Outcome;
 
 const POST: &str = "POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
 
 #[tokio::test]
 async fn a_refused_upstream_is_answered_in_the_apis_shape() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound and not listening: connections are refused, and no other test gets the port meanwhile.
+    let refusing = TcpSocket::new_v4().unwrap();
+    refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = refusing.local_addr().unwrap();
     let rig = Rig::with(|_, gateway| gateway.upstream = format!("http://{closed}").parse().unwrap()).await;
     let mut client = rig.client().await;
     let body = noise(1, 400_000);
