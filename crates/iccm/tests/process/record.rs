@@ -216,5 +216,8 @@ fn the_doctor_knows_a_running_recorder() {
     let words = ["doctor", "--upstream", &format!("http://{upstream}"), "--gateway-listen", &gateway.to_string()];
     let text = stdout(&place.run(&words));
     assert!(text.contains(&format!("✓ gateway       an iccm is answering on {gateway}")), "{text}");
-    assert!(text.contains("1 living recorder, 0 records waiting"), "{text}");
+    // The recorder's beginning is an item, too, and is stored a moment after it is ready.
+    wait_for("a recorder that waits for nothing", || {
+        stdout(&place.run(&words)).contains("1 living recorder, 0 records waiting").then_some(())
+    });
 }
