@@ -41,9 +41,16 @@ pub fn fingerprint(place: &Place, exchange: &Value) -> Fingerprint {
     (text("method"), text("path"), part("request-body"), part("response-body"))
 }
 
-/// Fails if the key stands in any file of the data folder.
+/// Fails if the key stands in any file of the data folder, or in any head that the record gives back (which may lie in the
+/// files compressed).
 pub fn key_is_nowhere(place: &Place) {
     assert_eq!(place.files_with(DUMMY_KEY.as_bytes()), [""; 0].map(std::path::PathBuf::from), "files with the key");
+    for exchange in place.exchanges() {
+        let id = exchange["id"].as_str().expect("an id");
+        let head = String::from_utf8_lossy(&place.part(id, "request-head")).into_owned();
+        assert!(head.lines().count() > 2, "{exchange}: {head}");
+        assert!(!head.contains(DUMMY_KEY), "{exchange}: {head}");
+    }
 }
 
 /// Fails unless the conversation's turns are the messages of `history`, each once, in order and numbered from 1.

@@ -191,12 +191,21 @@ fn no_credential_is_in_any_file_and_the_same_key_has_the_same_fingerprint() {
     let sent = stage.behind.log();
     assert!(sent[4].target.contains(secrets[4]), "the upstream gets what was sent");
     assert_eq!(sent[1].request_field("authorization"), Some(&*format!("Bearer {}", secrets[0])));
+    let nowhere = |when: &str| {
+        for secret in secrets {
+            let files = stage.place.files_with(secret.as_bytes());
+            assert!(files.is_empty(), "{when}: {secret} stands in {files:?}");
+        }
+    };
+    nowhere("in the spool");
     let recorded = stage.place.drained(requests.len());
-    stage.recorder.stop();
-    for secret in secrets {
-        let files = stage.place.files_with(secret.as_bytes());
-        assert!(files.is_empty(), "{secret} stands in {files:?}");
+    for exchange in &recorded {
+        let head = stage.place.part(exchange["id"].as_str().unwrap(), "request-head");
+        let head = String::from_utf8_lossy(&head).into_owned() + exchange["path"].as_str().unwrap();
+        assert!(secrets.iter().all(|secret| !head.contains(secret)), "{head}");
     }
+    nowhere("in the database");
+    assert!(secrets.iter().all(|secret| !stage.recorder.stderr().contains(secret)), "{}", stage.recorder.stderr());
     let fingerprint = |i: usize| recorded[i]["key_fingerprint"].as_str().unwrap_or_else(|| panic!("{}", recorded[i]));
     assert_eq!(fingerprint(0), fingerprint(1), "one key, as x-api-key and as a bearer");
     assert_ne!(fingerprint(0), fingerprint(2));
