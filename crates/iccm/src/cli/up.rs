@@ -9,7 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::RecorderArgs;
-use crate::config::Config;
+use crate::config::{Config, Listen, parse_listen};
 use crate::render::json_line;
 use crate::wiring::{self, Running};
 use crate::{render, shutdown};
@@ -21,9 +21,41 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(super) recorder: RecorderArgs,
+    #[command(flatten)]
+    later: LaterArgs,
     /// One JSON line when ready
     #[arg(long)]
     json: bool,
+}
+
+/// Addresses of parts that this version does not have. Scripts that name them work with every version; what is not there
+/// is said, not pretended.
+#[derive(Args)]
+struct LaterArgs {
+    #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
+    spy_listen: Option<Listen>,
+    #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
+    dewey_listen: Option<Listen>,
+    #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
+    fiedler_listen: Option<Listen>,
+    #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
+    web_listen: Option<Listen>,
+}
+
+impl LaterArgs {
+    fn say_what_is_missing(&self) {
+        let parts = [
+            ("spy", &self.spy_listen),
+            ("dewey", &self.dewey_listen),
+            ("fiedler", &self.fiedler_listen),
+            ("web", &self.web_listen),
+        ];
+        for (part, listen) in parts {
+            if listen.is_some() {
+                tracing::warn!("--{part}-listen has no effect: this version has no {part} yet");
+            }
+        }
+    }
 }
 
 /// What `--json` prints when clients may come.
@@ -36,6 +68,7 @@ struct Ready<'a> {
 }
 
 pub(super) async fn run(args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    args.later.say_what_is_missing();
     let listen = config.checked_listen().map_err(anyhow::Error::msg)?;
     // Before the gateway serves: a signal that comes early must find someone who listens.
     let ended = shutdown::on_signal()?;
