@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::append::Writer;
 use super::blocks::{BlockReader, EPOCH, Location, OpenPacks, insert_block};
-use super::bodies::{BodyReader, Form};
+use super::bodies::Form;
+use super::body_reader::BodyReader;
 use super::reading::row_of;
 use crate::content::manifest::BlockHash;
 use crate::store::Result;
@@ -115,7 +116,7 @@ impl Erasure<'_> {
     /// Writes in full the manifests of other exchanges that stand on one of these.
     fn free_manifests(&self, exchanges: &[i64]) -> Result<()> {
         let going: HashSet<i64> = exchanges.iter().copied().collect();
-        let reader = BodyReader::new(self.transaction, self.tenant);
+        let mut reader = BodyReader::new(self.transaction, self.tenant);
         for &exchange in exchanges {
             let mut query =
                 self.transaction.prepare_cached("SELECT id FROM exchange WHERE tenant = ?1 AND request_base = ?2")?;
@@ -137,10 +138,10 @@ impl Erasure<'_> {
 
     /// The packs that hold bytes of these exchanges.
     fn packs_of(&self, exchanges: &[i64]) -> Result<BTreeSet<i64>> {
-        let bodies = BodyReader::new(self.transaction, self.tenant);
+        let mut bodies = BodyReader::new(self.transaction, self.tenant);
         let mut packs = BTreeSet::new();
         for &exchange in exchanges {
-            let (envelope, hashes) = self.content_of(&bodies, exchange)?;
+            let (envelope, hashes) = self.content_of(&mut bodies, exchange)?;
             packs.extend(envelope.map(|at| at.pack));
             for hash in hashes {
                 packs.extend(bodies.blocks.locate(&hash)?.map(|at| at.pack));
@@ -150,7 +151,7 @@ impl Erasure<'_> {
     }
 
     /// Where an exchange's envelope is, and the blocks that its bodies need.
-    fn content_of(&self, bodies: &BodyReader<'_>, exchange: i64) -> Result<(Option<Location>, Vec<BlockHash>)> {
+    fn content_of(&self, bodies: &mut BodyReader<'_>, exchange: i64) -> Result<(Option<Location>, Vec<BlockHash>)> {
         let Some(row) = bodies.row(exchange)? else {
             return Ok((None, Vec::new()));
         };
@@ -195,11 +196,11 @@ impl Erasure<'_> {
         if packs.is_empty() {
             return Ok(());
         }
-        let bodies = BodyReader::new(self.transaction, self.tenant);
+        let mut bodies = BodyReader::new(self.transaction, self.tenant);
         let mut alive = HashSet::new();
         let mut envelopes: Vec<(i64, Location)> = Vec::new();
         for exchange in self.living_exchanges()? {
-            let (envelope, hashes) = self.content_of(&bodies, exchange)?;
+            let (envelope, hashes) = self.content_of(&mut bodies, exchange)?;
             alive.extend(hashes);
             envelopes.extend(envelope.filter(|at| packs.contains(&at.pack)).map(|at| (exchange, at)));
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::blocks::OpenPacks;
-use super::bodies::{Base, BodyReader, Kept};
+use super::bodies::{Base, Kept};
+use super::body_reader::BodyReader;
 use crate::content::manifest::{BlockHash, Manifest};
 use crate::conversation::identity::{MessageDigest, Role};
 use crate::recent::Recent;
@@ -70,7 +71,7 @@ impl Memory {
             .query_row(params![tenant, conversation], |row| row.get(0))?;
         let Some(exchange) = newest else { return Ok(None) };
         let found = BodyReader::new(connection, tenant).manifest(exchange)?;
-        Ok(found.map(|(manifest, depth)| Base { exchange, manifest: Arc::new(manifest), depth }))
+        Ok(found.map(|(manifest, depth)| Base { exchange, manifest, depth }))
     }
 
     pub(super) fn remember(&mut self, conversation: i64, exchange: i64, kept: &Kept) {

@@ -6,6 +6,7 @@
 mod append;
 mod blocks;
 mod bodies;
+mod body_reader;
 mod erase;
 mod error;
 mod exchange;
@@ -149,7 +150,11 @@ impl Store for SqliteStore {
     }
 
     async fn index_pending(&self, max: usize) -> Result<usize> {
-        self.write(move |writer| search::index_pending(writer, max)).await
+        let words = self.read(move |connection, tenant| search::waiting(connection, tenant, max)).await?;
+        if words.is_empty() {
+            return Ok(0);
+        }
+        self.write(move |writer| search::index(writer, &words)).await
     }
 
     async fn conversations(&self, filter: ConversationFilter) -> Result<Vec<Conversation>> {
@@ -178,7 +183,7 @@ impl Store for SqliteStore {
             let Some(row) = exchanges::row_of(connection, tenant, id)? else {
                 return Ok(None);
             };
-            bodies::BodyReader::new(connection, tenant).part(row, part, sink).map(Some)
+            body_reader::BodyReader::new(connection, tenant).part(row, part, sink).map(Some)
         })
     }
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::bodies::BodyReader;
+use super::body_reader::BodyReader;
 use super::error::damaged;
 use super::history::history_key;
 use super::lines::Source;
@@ -86,7 +86,7 @@ pub(super) struct ContentReader<'c> {
     connection: &'c Connection,
     tenant: i64,
     bodies: BodyReader<'c>,
-    /// The exchange read last: its history's elements.
+    /// The exchange read last whose body is kept whole: its history's elements.
     last: Option<(i64, Vec<Value>)>,
 }
 
@@ -100,12 +100,24 @@ impl<'c> ContentReader<'c> {
         if source == Source::RESPONSE {
             return self.answer(exchange);
         }
-        let elements = self.history(exchange)?;
         let first = usize::try_from(source.first).unwrap_or(usize::MAX);
-        let mut elements = elements.iter().skip(first).take(source.count as usize).cloned().map(Message::of);
-        let mut message = elements.next().ok_or_else(|| damaged(format!("exchange {exchange} lacks a message")))?;
-        elements.for_each(|next| message.join(next));
-        Ok(message.content)
+        let mut message: Option<Message> = None;
+        for number in (first..).take(source.count as usize) {
+            let element = Message::of(self.element(exchange, number)?);
+            match &mut message {
+                Some(message) => message.join(element),
+                None => message = Some(element),
+            }
+        }
+        message.map(|m| m.content).ok_or_else(|| damaged(format!("exchange {exchange} lacks a message")))
+    }
+
+    fn element(&mut self, exchange: i64, number: usize) -> Result<Value> {
+        if let Some(bytes) = self.bodies.history_element(exchange, number)? {
+            // JSON that no Rust type can hold is still on record, byte for byte; there is just nothing to read in it.
+            return Ok(serde_json::from_slice(&bytes).unwrap_or(Value::Null));
+        }
+        Ok(self.history(exchange)?.get(number).cloned().unwrap_or(Value::Null))
     }
 
     fn answer(&mut self, exchange: i64) -> Result<Value> {
@@ -134,6 +146,7 @@ impl<'c> ContentReader<'c> {
         }
     }
 
+    /// The history in a body that is kept whole.
     fn history(&mut self, exchange: i64) -> Result<&[Value]> {
         if self.last.as_ref().is_none_or(|(last, _)| *last != exchange) {
             let row = self.bodies.row(exchange)?.ok_or_else(|| damaged(format!("exchange {exchange} is missing")))?;

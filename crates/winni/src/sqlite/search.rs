@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::append::Writer;
 use super::lines::Source;
 use super::reading::{ContentReader, MESSAGE_COLUMNS, MessageRow, tools};
-use crate::conversation::text;
+use crate::conversation::text::{self, Block};
 use crate::model::{SearchHit, SearchQuery};
 use crate::search::{self, Term};
 use crate::store::{Error, Result};
@@ -14,55 +14,76 @@ use crate::store::{Error, Result};
 /// Words of one message beyond this many bytes are not indexed: a tool's dump of megabytes is not what people look for.
 const MAX_INDEXED: usize = 256 * 1024;
 
-/// Indexes up to `max` waiting messages; how many it did.
-pub(super) fn index_pending(writer: &mut Writer, max: usize) -> Result<usize> {
+/// What the index is to hold of a message.
+pub(super) struct Words {
+    message: i64,
+    exchange: i64,
+    words: String,
+    tools: String,
+}
+
+/// Reads the words of up to `max` waiting messages. The writing thread is not asked: it has traffic to store.
+pub(super) fn waiting(connection: &Connection, tenant: i64, max: usize) -> Result<Vec<Words>> {
+    let mut query = connection.prepare_cached(
+        "SELECT u.message, m.exchange, m.element, m.elements, m.conversation, m.turn
+         FROM message_unindexed u LEFT JOIN message m ON m.id = u.message WHERE u.tenant = ?1 ORDER BY u.message LIMIT ?2",
+    )?;
+    let rows = query.query_map(params![tenant, max as i64], |row| {
+        let place: Option<i64> = row.get(1)?;
+        let found = match place {
+            Some(exchange) => {
+                Some((exchange, Source { first: row.get(2)?, count: row.get(3)? }, row.get(4)?, row.get(5)?))
+            }
+            None => None,
+        };
+        Ok((row.get(0)?, found))
+    })?;
+    let mut reader = ContentReader::new(connection, tenant);
+    let mut waiting = Vec::new();
+    for row in rows {
+        // A message that has gone meanwhile (an answer that broke off and was replaced) leaves the queue with no words.
+        let (message, found) = row?;
+        let mut words = Words { message, exchange: 0, words: String::new(), tools: String::new() };
+        if let Some((exchange, source, conversation, turn)) = found {
+            let content = reader.content(exchange, source)?;
+            let before = match answers_a_tool(&content) {
+                true => content_before(connection, tenant, conversation, turn, &mut reader)?,
+                false => None,
+            };
+            words.exchange = exchange;
+            words.tools = tools(&content, before.as_ref()).join(" ");
+            words.words = text::words(&content);
+            words.words.truncate(words.words.floor_char_boundary(MAX_INDEXED));
+        }
+        waiting.push(words);
+    }
+    Ok(waiting)
+}
+
+fn answers_a_tool(content: &Value) -> bool {
+    text::blocks(content).iter().any(|block| matches!(block, Block::ToolResult { .. }))
+}
+
+/// Puts words into the index, of messages that are still what they were when they were read.
+pub(super) fn index(writer: &mut Writer, words: &[Words]) -> Result<usize> {
     writer.check_file()?;
     let tenant = writer.tenant;
-    let waiting = waiting(&writer.connection, tenant, max)?;
-    if waiting.is_empty() {
-        return Ok(0);
-    }
     let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for &message in &waiting {
-        index(&transaction, tenant, message)?;
-        transaction
+    for Words { message, exchange, words, tools } in words {
+        let waits = transaction
             .prepare_cached("DELETE FROM message_unindexed WHERE tenant = ?1 AND message = ?2")?
             .execute(params![tenant, message])?;
+        let stands = transaction
+            .prepare_cached("SELECT 1 FROM message WHERE tenant = ?1 AND id = ?2 AND exchange = ?3")?
+            .exists(params![tenant, message, exchange])?;
+        if waits > 0 && stands {
+            transaction
+                .prepare_cached("INSERT INTO message_words (rowid, words, tools) VALUES (?1, ?2, ?3)")?
+                .execute(params![message, words, tools])?;
+        }
     }
     transaction.commit()?;
-    Ok(waiting.len())
-}
-
-fn waiting(connection: &Connection, tenant: i64, max: usize) -> Result<Vec<i64>> {
-    let mut query = connection
-        .prepare_cached("SELECT message FROM message_unindexed WHERE tenant = ?1 ORDER BY message LIMIT ?2")?;
-    let rows = query.query_map(params![tenant, max as i64], |row| row.get(0))?;
-    Ok(rows.collect::<std::result::Result<_, _>>()?)
-}
-
-/// A message that has gone meanwhile (an answer that broke off and was replaced) is passed over.
-fn index(connection: &Connection, tenant: i64, message: i64) -> Result<()> {
-    let found = connection
-        .prepare_cached(
-            "SELECT exchange, element, elements, conversation, turn FROM message WHERE tenant = ?1 AND id = ?2",
-        )?
-        .query_row(params![tenant, message], |row| {
-            Ok((row.get(0)?, Source { first: row.get(1)?, count: row.get(2)? }, row.get(3)?, row.get(4)?))
-        })
-        .optional()?;
-    let Some((exchange, source, conversation, turn)) = found else {
-        return Ok(());
-    };
-    let mut reader = ContentReader::new(connection, tenant);
-    let content = reader.content(exchange, source)?;
-    let before = content_before(connection, tenant, conversation, turn, &mut reader)?;
-    let mut words = text::words(&content);
-    let end = (0..=MAX_INDEXED.min(words.len())).rev().find(|&at| words.is_char_boundary(at)).unwrap_or(0);
-    words.truncate(end);
-    connection
-        .prepare_cached("INSERT INTO message_words (rowid, words, tools) VALUES (?1, ?2, ?3)")?
-        .execute(params![message, words, tools(&content, before.as_ref()).join(" ")])?;
-    Ok(())
+    Ok(words.len())
 }
 
 fn content_before(

@@ -1,0 +1,199 @@
+//! Giving an exchange's heads and bodies back, exactly.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use wire::spans::ArrayKey;
+
+use super::blocks::{BlockReader, Location, hex};
+use super::bodies::{Form, MAX_DEPTH};
+use super::error::damaged;
+use crate::content::element;
+use crate::content::envelope::Envelope;
+use crate::content::manifest::Manifest;
+use crate::model::Part;
+use crate::store::{Error, Result};
+
+/// Manifests kept, so that the next one, which stands on them, need not read them again.
+const MAX_MANIFESTS: usize = 128;
+
+/// An exchange's content columns.
+pub(super) struct ContentRow {
+    envelope: Option<Location>,
+    request: (i64, Option<Vec<u8>>, Option<i64>),
+    response: (i64, Option<Vec<u8>>),
+    digests: Option<Vec<u8>>,
+}
+
+impl ContentRow {
+    pub(super) fn envelope_location(&self) -> Option<Location> {
+        self.envelope
+    }
+
+    /// The bodies that are kept in chunks, as lists of the chunks' hashes.
+    pub(super) fn chunk_lists(&self) -> impl Iterator<Item = &[u8]> {
+        let request = (self.request.0 == Form::Chunks as i64).then_some(self.request.1.as_deref()).flatten();
+        let response = (self.response.0 == Form::Chunks as i64).then_some(self.response.1.as_deref()).flatten();
+        request.into_iter().chain(response)
+    }
+}
+
+/// Gives content back.
+pub(super) struct BodyReader<'c> {
+    connection: &'c Connection,
+    tenant: i64,
+    pub(super) blocks: BlockReader<'c>,
+    manifests: HashMap<i64, (Arc<Manifest>, u32)>,
+}
+
+impl<'c> BodyReader<'c> {
+    pub(super) fn new(connection: &'c Connection, tenant: i64) -> Self {
+        Self { connection, tenant, blocks: BlockReader::new(connection, tenant), manifests: HashMap::new() }
+    }
+
+    /// The content columns of an exchange; `None` if there is no such exchange.
+    pub(super) fn row(&self, exchange: i64) -> Result<Option<ContentRow>> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT pack, pack_offset, pack_length, request_form, request_data, request_base, response_form,
+                    response_data, digests
+             FROM exchange WHERE tenant = ?1 AND id = ?2",
+        )?;
+        let row = query.query_row(params![self.tenant, exchange], |row| {
+            let pack: Option<i64> = row.get(0)?;
+            let envelope = match pack {
+                Some(pack) => Some(Location { pack, offset: row.get(1)?, length: row.get(2)? }),
+                None => None,
+            };
+            Ok(ContentRow {
+                envelope,
+                request: (row.get(3)?, row.get(4)?, row.get(5)?),
+                response: (row.get(6)?, row.get(7)?),
+                digests: row.get(8)?,
+            })
+        });
+        Ok(row.optional()?)
+    }
+
+    /// `None` if the content was erased.
+    pub(super) fn envelope(&mut self, row: &ContentRow) -> Result<Option<Envelope>> {
+        let Some(at) = row.envelope else { return Ok(None) };
+        let bytes = self.blocks.bytes(at)?;
+        Envelope::decode(&bytes).map(Some).ok_or_else(|| damaged("an envelope cannot be read"))
+    }
+
+    /// The manifest of an exchange's request and how many others it stands on; `None` if it has none.
+    pub(super) fn manifest(&mut self, exchange: i64) -> Result<Option<(Arc<Manifest>, u32)>> {
+        let mut chain = Vec::new();
+        let mut next = Some(exchange);
+        let mut base = None;
+        while let Some(exchange) = next {
+            base = self.manifests.get(&exchange).cloned();
+            if base.is_some() {
+                break;
+            }
+            let Some(ContentRow { request: (form, Some(data), before), .. }) = self.row(exchange)? else {
+                return if chain.is_empty() { Ok(None) } else { Err(damaged("a manifest's base is missing")) };
+            };
+            if form != Form::Manifest as i64 {
+                return Ok(None);
+            }
+            chain.push((exchange, data));
+            if chain.len() > MAX_DEPTH as usize + 1 {
+                return Err(damaged("a manifest stands on too many others"));
+            }
+            next = before;
+        }
+        if self.manifests.len() + chain.len() > MAX_MANIFESTS {
+            self.manifests.clear();
+        }
+        for (exchange, data) in chain.iter().rev() {
+            let (before, depth) = base.map_or((None, 0), |(manifest, depth)| (Some(manifest), depth + 1));
+            let manifest = Manifest::decode(data, before.as_deref())
+                .ok_or_else(|| damaged(format!("the manifest of exchange {exchange} cannot be read")))?;
+            let found = (Arc::new(manifest), depth);
+            self.manifests.insert(*exchange, found.clone());
+            base = Some(found);
+        }
+        Ok(base)
+    }
+
+    /// One element of a request's history; `None` if the body is not kept as a manifest or has no such element.
+    pub(super) fn history_element(&mut self, exchange: i64, number: usize) -> Result<Option<Vec<u8>>> {
+        let Some((manifest, _)) = self.manifest(exchange)? else { return Ok(None) };
+        let array = |key: ArrayKey| manifest.arrays.iter().find(|a| a.key == key as u8);
+        let Some(element) =
+            array(ArrayKey::Messages).or_else(|| array(ArrayKey::Input)).and_then(|a| a.elements.get(number))
+        else {
+            return Ok(None);
+        };
+        let normal = self.blocks.block(&element.hash)?;
+        let restored = element::restore(&normal, &element.taken);
+        restored.map(Some).ok_or_else(|| damaged(format!("an element of exchange {exchange} does not fit its block")))
+    }
+
+    /// The request's body, if it is small enough to be kept whole or as a manifest.
+    pub(super) fn request_body(&mut self, exchange: i64, row: &ContentRow) -> Result<Vec<u8>> {
+        if row.request.0 == Form::Manifest as i64 {
+            let (manifest, _) = self.manifest(exchange)?.ok_or_else(|| damaged("a manifest is missing"))?;
+            return manifest.rebuild(|hash| self.blocks.block(hash));
+        }
+        Ok(self.envelope(row)?.map(|e| e.request_body).unwrap_or_default())
+    }
+
+    /// Writes a part's exact bytes, checked against the digest taken at capture. False if there is nothing to write.
+    pub(super) fn part(&mut self, exchange: i64, part: Part, sink: &mut dyn Write) -> Result<bool> {
+        let Some(row) = self.row(exchange)? else {
+            return Ok(false);
+        };
+        if row.envelope.is_none() {
+            return Ok(false);
+        }
+        let (form, list, digest_at) = match part {
+            Part::RequestBody => (row.request.0, row.request.1.as_deref(), 0),
+            Part::ResponseBody => (row.response.0, row.response.1.as_deref(), 16),
+            Part::RequestHead | Part::ResponseHead => return self.head(&row, part, sink),
+        };
+        let mut hasher = blake3::Hasher::new();
+        let mut write = |bytes: &[u8]| {
+            hasher.update(bytes);
+            sink.write_all(bytes).map_err(Error::Output)
+        };
+        if form == Form::Chunks as i64 {
+            for hash in list.unwrap_or_default().chunks_exact(16) {
+                let hash = hash.try_into().map_err(|_| damaged("a list of chunks cannot be read"))?;
+                write(&self.blocks.block(&hash)?)?;
+            }
+        } else if part == Part::RequestBody {
+            write(&self.request_body(exchange, &row)?)?;
+        } else if let Some(envelope) = self.envelope(&row)? {
+            write(&envelope.response_body)?;
+        }
+        let expected = row.digests.as_deref().and_then(|d| d.get(digest_at..digest_at + 16)).unwrap_or_default();
+        let found = hasher.finalize();
+        let found = &found.as_bytes()[..16];
+        if expected != found {
+            let message =
+                format!("body of exchange {exchange} has digest {}, recorded was {}", hex(found), hex(expected));
+            return Err(damaged(message));
+        }
+        Ok(true)
+    }
+
+    fn head(&mut self, row: &ContentRow, part: Part, sink: &mut dyn Write) -> Result<bool> {
+        let Some(envelope) = self.envelope(row)? else {
+            return Ok(false);
+        };
+        let lines = if part == Part::RequestHead {
+            wire::head::RequestHead::decode(&envelope.request_head).map(|h| h.header_lines())
+        } else if envelope.response_head.is_empty() {
+            return Ok(false);
+        } else {
+            wire::head::ResponseHead::decode(&envelope.response_head).map(|h| h.header_lines())
+        };
+        let lines = lines.map_err(|e| damaged(format!("a recorded head cannot be read: {e}")))?;
+        sink.write_all(&lines).map_err(Error::Output)?;
+        Ok(true)
+    }
+}
