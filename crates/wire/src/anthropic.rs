@@ -31,10 +31,7 @@ pub fn assemble_json(body: &[u8]) -> Option<Assembled> {
         }
         "error" => {
             let error = reply.remove("error").unwrap_or(Value::Object(reply));
-            Some(Assembled {
-                error: Some(error),
-                ..of_message(Object::new())
-            })
+            Some(Assembled { error: Some(error), ..of_message(Object::new()) })
         }
         _ => None,
     }
@@ -90,20 +87,8 @@ impl Assembler {
         }
         let content = Value::Array(self.blocks.finish());
         self.message.insert("content".to_owned(), content);
-        let Assembled {
-            message,
-            model,
-            usage,
-            stop_reason,
-            ..
-        } = of_message(self.message);
-        Assembled {
-            message,
-            model,
-            usage,
-            stop_reason,
-            ..self.result
-        }
+        let Assembled { message, model, usage, stop_reason, .. } = of_message(self.message);
+        Assembled { message, model, usage, stop_reason, ..self.result }
     }
 
     fn begin(&mut self, mut data: Object) -> bool {
@@ -167,9 +152,7 @@ fn apply(block: &mut Block, kind: &str, delta: &Object) -> bool {
         "signature_delta" => text("signature").map(|text| block.append("signature", text)),
         "input_json_delta" => text("partial_json").map(|text| block.json.push_str(text)),
         "compaction_delta" => text("content").map(|text| block.append("content", text)),
-        "citations_delta" => delta
-            .get("citation")
-            .map(|citation| block.push("citations", citation.clone())),
+        "citations_delta" => delta.get("citation").map(|citation| block.push("citations", citation.clone())),
         _ => None,
     };
     appended.is_some()

@@ -72,13 +72,7 @@ impl Blocks {
     /// Begins a block; false when one with this number has begun before.
     pub(crate) fn begin(&mut self, index: u64, fields: Object) -> bool {
         let replaced = self.latest.insert(index, self.blocks.len());
-        self.blocks.push((
-            index,
-            Block {
-                fields,
-                json: String::new(),
-            },
-        ));
+        self.blocks.push((index, Block { fields, json: String::new() }));
         replaced.is_none()
     }
 
@@ -92,13 +86,7 @@ impl Blocks {
         let blocks = &mut self.blocks;
         let position = *self.latest.entry(index).or_insert_with(|| {
             let fields = Object::from_iter([("type".to_owned(), kind.into())]);
-            blocks.push((
-                index,
-                Block {
-                    fields,
-                    json: String::new(),
-                },
-            ));
+            blocks.push((index, Block { fields, json: String::new() }));
             blocks.len() - 1
         });
         &mut self.blocks[position].1

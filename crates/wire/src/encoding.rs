@@ -49,22 +49,12 @@ impl DecodeError {
 /// # Errors
 /// See [`DecodeError`]; what can be decoded of a truncated or damaged body is in the error.
 pub fn decode<'b>(content_encoding: &str, body: &'b [u8], max: usize) -> Result<Cow<'b, [u8]>, DecodeError> {
-    let mut stage = Stage {
-        bytes: Cow::Borrowed(body),
-        flaw: None,
-    };
-    for coding in content_encoding
-        .rsplit(',')
-        .map(str::trim)
-        .filter(|coding| !coding.is_empty())
-    {
+    let mut stage = Stage { bytes: Cow::Borrowed(body), flaw: None };
+    for coding in content_encoding.rsplit(',').map(str::trim).filter(|coding| !coding.is_empty()) {
         let coding = Coding::from_name(coding)?;
         let next = coding.undo(&stage.bytes, max)?;
         let Some((bytes, flaw)) = next else { continue };
-        stage = Stage {
-            bytes: Cow::Owned(bytes),
-            flaw: stage.flaw.or(flaw),
-        };
+        stage = Stage { bytes: Cow::Owned(bytes), flaw: stage.flaw.or(flaw) };
     }
     if stage.bytes.len() > max {
         return Err(DecodeError::TooLarge(max));

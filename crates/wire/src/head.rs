@@ -30,8 +30,7 @@ impl Headers {
 
     fn lines(&self, line_end: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        self.iter()
-            .for_each(|(name, value)| write_line(&mut out, name, value, line_end));
+        self.iter().for_each(|(name, value)| write_line(&mut out, name, value, line_end));
         out
     }
 
@@ -58,9 +57,7 @@ impl RequestHead {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_request_line(&mut out, &self.method, &self.target, &self.version);
-        self.headers
-            .iter()
-            .for_each(|(name, value)| write_line(&mut out, name, value, b"\r\n"));
+        self.headers.iter().for_each(|(name, value)| write_line(&mut out, name, value, b"\r\n"));
         out
     }
 
@@ -104,9 +101,7 @@ impl ResponseHead {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_status_line(&mut out, self.status, &self.version);
-        self.headers
-            .iter()
-            .for_each(|(name, value)| write_line(&mut out, name, value, b"\r\n"));
+        self.headers.iter().for_each(|(name, value)| write_line(&mut out, name, value, b"\r\n"));
         out
     }
 
@@ -119,11 +114,7 @@ impl ResponseHead {
         let start = start_line(&mut lines)?;
         let (version, status) = start.split_once(' ').ok_or(HeadError::StartLine)?;
         let status = status.parse().map_err(|_| HeadError::StartLine)?;
-        Ok(Self {
-            status,
-            version: version.to_owned(),
-            headers: Headers::decode(lines)?,
-        })
+        Ok(Self { status, version: version.to_owned(), headers: Headers::decode(lines)? })
     }
 
     /// The fields alone, as lines `Name: value`, each ended by LF.
@@ -209,10 +200,7 @@ fn write_line(out: &mut Vec<u8>, name: &str, value: &[u8], line_end: &[u8]) {
 }
 
 fn write_clean(out: &mut Vec<u8>, part: &[u8]) {
-    out.extend(
-        part.iter()
-            .map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }),
-    );
+    out.extend(part.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
 }
 
 fn lines(bytes: &[u8]) -> Result<impl Iterator<Item = &[u8]>, HeadError> {

@@ -27,12 +27,8 @@ fn tool_block(id: Option<&str>, name: Option<&str>, arguments: &str) -> Value {
 fn usage(usage: &Value) -> Usage {
     let tokens =
         |value: &Value, names: [&str; 2]| names.iter().find_map(|name| value.get(name).and_then(Value::as_u64));
-    let details = ["prompt_tokens_details", "input_tokens_details"]
-        .iter()
-        .find_map(|name| usage.get(name));
-    let cached = details
-        .and_then(|details| details.get("cached_tokens"))
-        .and_then(Value::as_u64);
+    let details = ["prompt_tokens_details", "input_tokens_details"].iter().find_map(|name| usage.get(name));
+    let cached = details.and_then(|details| details.get("cached_tokens")).and_then(Value::as_u64);
     let input = tokens(usage, ["prompt_tokens", "input_tokens"]);
     Usage {
         input_tokens: input.map(|input| input.saturating_sub(cached.unwrap_or(0))),

@@ -124,9 +124,7 @@ pub(crate) struct MainCredential<'h> {
 
 impl<'h> MainCredential<'h> {
     pub(crate) fn offer(&mut self, name: &str, value: &'h [u8]) {
-        let rank = MAIN_CREDENTIALS
-            .iter()
-            .position(|known| known.eq_ignore_ascii_case(name));
+        let rank = MAIN_CREDENTIALS.iter().position(|known| known.eq_ignore_ascii_case(name));
         let Some(place) = rank.and_then(|rank| self.found.get_mut(rank)) else {
             return;
         };
@@ -187,27 +185,14 @@ fn role(name: &str) -> Role {
 /// Splits `Bearer X` into the scheme with its blanks and the bare secret. Only registered schemes (and two that are in
 /// use without being registered) are taken for one: the first word of anything else may be part of the secret.
 fn split_scheme(value: &[u8]) -> (&[u8], &[u8]) {
-    const SCHEMES: [&str; 10] = [
-        "Bearer",
-        "Basic",
-        "Digest",
-        "DPoP",
-        "Negotiate",
-        "NTLM",
-        "HOBA",
-        "Token",
-        "ApiKey",
-        "AWS4-HMAC-SHA256",
-    ];
+    const SCHEMES: [&str; 10] =
+        ["Bearer", "Basic", "Digest", "DPoP", "Negotiate", "NTLM", "HOBA", "Token", "ApiKey", "AWS4-HMAC-SHA256"];
     let value = value.trim_ascii();
     let blank = value.iter().position(u8::is_ascii_whitespace);
     let Some((scheme, rest)) = blank.and_then(|at| value.split_at_checked(at)) else {
         return (b"", value);
     };
-    if !SCHEMES
-        .iter()
-        .any(|known| known.as_bytes().eq_ignore_ascii_case(scheme))
-    {
+    if !SCHEMES.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(scheme)) {
         return (b"", value);
     }
     let secret = rest.trim_ascii_start();
@@ -217,10 +202,7 @@ fn split_scheme(value: &[u8]) -> (&[u8], &[u8]) {
 /// Where the user info of an absolute target stands: `user:password` in `http://user:password@host/`.
 fn user_info(url: &[u8]) -> Option<(usize, usize)> {
     let scheme_end = memchr::memmem::find(url, b"://")?;
-    if !url[..scheme_end]
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"+-.<".contains(byte))
-    {
+    if !url[..scheme_end].iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.<".contains(byte)) {
         return None;
     }
     let start = scheme_end + 3;
@@ -239,10 +221,7 @@ fn secret_parameters(url: &[u8]) -> impl Iterator<Item = (usize, usize)> {
     std::iter::from_fn(move || {
         while position < url.len() {
             let start = position;
-            let end = url[start..]
-                .iter()
-                .position(is_delimiter)
-                .map_or(url.len(), |length| start + length);
+            let end = url[start..].iter().position(is_delimiter).map_or(url.len(), |length| start + length);
             position = end + 1;
             let Some(equals) = memchr::memchr(b'=', &url[start..end]) else {
                 continue;
@@ -283,9 +262,7 @@ fn names_secret(parameter: &[u8]) -> bool {
     ];
     let mut name = percent_decoded(parameter).into_owned();
     name.make_ascii_lowercase();
-    name.iter_mut()
-        .filter(|byte| **byte == b'_')
-        .for_each(|byte| *byte = b'-');
+    name.iter_mut().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
     SECRETS.iter().any(|secret| secret.as_bytes() == name)
 }
 

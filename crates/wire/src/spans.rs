@@ -57,17 +57,12 @@ pub struct Spans {
 impl Spans {
     /// The element ranges of that array; none when the body has no such array.
     pub fn elements(&self, key: ArrayKey) -> &[Range<usize>] {
-        self.arrays
-            .iter()
-            .find(|array| array.key == key)
-            .map_or(&[], |array| &array.elements)
+        self.arrays.iter().find(|array| array.key == key).map_or(&[], |array| &array.elements)
     }
 
     /// All elements with their array's key, in document order.
     pub fn iter(&self) -> impl Iterator<Item = (ArrayKey, Range<usize>)> {
-        self.arrays
-            .iter()
-            .flat_map(|array| array.elements.iter().map(|range| (array.key, range.clone())))
+        self.arrays.iter().flat_map(|array| array.elements.iter().map(|range| (array.key, range.clone())))
     }
 }
 
@@ -112,12 +107,7 @@ pub struct Request<'a> {
 pub fn parse(body: &[u8]) -> Option<Request<'_>> {
     let text = std::str::from_utf8(body).ok()?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let request = json
-        .deserialize_map(TopLevel {
-            text,
-            left: MAX_ELEMENTS,
-        })
-        .ok()?;
+    let request = json.deserialize_map(TopLevel { text, left: MAX_ELEMENTS }).ok()?;
     json.end().ok()?;
     Some(request)
 }
@@ -188,8 +178,7 @@ impl<'a> Visitor<'a> for TopLevel<'a> {
                     return Err(de::Error::custom("a key that must be unique comes twice"));
                 }
                 seen.push(key);
-                self.read_array(key, value, &mut request.spans)
-                    .map_err(de::Error::custom)?;
+                self.read_array(key, value, &mut request.spans).map_err(de::Error::custom)?;
             }
             request.set(name, value);
         }
@@ -202,10 +191,7 @@ impl<'a> TopLevel<'a> {
         if !value.get().starts_with('[') {
             return Ok(());
         }
-        let elements = Elements {
-            text: self.text,
-            limit: self.left,
-        };
+        let elements = Elements { text: self.text, limit: self.left };
         let elements = elements.deserialize(&mut serde_json::Deserializer::from_str(value.get()))?;
         self.left -= elements.len();
         spans.arrays.push(ArraySpan { key, elements });

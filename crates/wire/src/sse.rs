@@ -68,10 +68,7 @@ impl Parser {
     /// Ends the stream: the event that it cut short, if data of one had arrived.
     pub fn finish(&mut self) -> Option<Event> {
         let ended = if self.line.is_empty() { None } else { self.end_line(&[]) };
-        ended.or_else(|| self.dispatch()).map(|event| Event {
-            terminated: false,
-            ..event
-        })
+        ended.or_else(|| self.dispatch()).map(|event| Event { terminated: false, ..event })
     }
 
     fn end_line(&mut self, tail: &[u8]) -> Option<Event> {
@@ -118,12 +115,7 @@ impl Parser {
         let mut data = self.data.take()?;
         data.pop();
         let event = if event.is_empty() { "message".to_owned() } else { event };
-        Some(Event {
-            event,
-            data,
-            id: self.id.clone(),
-            terminated: true,
-        })
+        Some(Event { event, data, id: self.id.clone(), terminated: true })
     }
 }
 

@@ -52,45 +52,24 @@ fn rich() -> Vec<Value> {
         stop(1),
         block(2, json!({"type": "text", "text": ""})),
         delta(2, json!({"type": "text_delta", "text": "Grüße, "})),
-        delta(
-            2,
-            json!({"type": "citations_delta", "citation": {"type": "page", "url": "u"}}),
-        ),
+        delta(2, json!({"type": "citations_delta", "citation": {"type": "page", "url": "u"}})),
         delta(2, json!({"type": "text_delta", "text": "😀"})),
         stop(2),
-        block(
-            3,
-            json!({"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}}),
-        ),
+        block(3, json!({"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}})),
         delta(3, json!({"type": "input_json_delta", "partial_json": ""})),
         json!({"type": "ping"}),
-        delta(
-            3,
-            json!({"type": "input_json_delta", "partial_json": "{\"zeta\": [1, 2], \"al"}),
-        ),
+        delta(3, json!({"type": "input_json_delta", "partial_json": "{\"zeta\": [1, 2], \"al"})),
         delta(3, json!({"type": "input_json_delta", "partial_json": "pha\": \"x\"}"})),
         stop(3),
-        block(
-            4,
-            json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}),
-        ),
-        delta(
-            4,
-            json!({"type": "input_json_delta", "partial_json": "{\"query\":\"q\"}"}),
-        ),
+        block(4, json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}})),
+        delta(4, json!({"type": "input_json_delta", "partial_json": "{\"query\":\"q\"}"})),
         stop(4),
-        block(
-            5,
-            json!({"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"url": "u"}]}),
-        ),
+        block(5, json!({"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"url": "u"}]})),
         stop(5),
         block(6, json!({"type": "compaction", "content": null})),
         delta(6, json!({"type": "compaction_delta", "content": "short"})),
         stop(6),
-        block(
-            7,
-            json!({"type": "tool_use", "id": "toolu_2", "name": "List", "input": {}}),
-        ),
+        block(7, json!({"type": "tool_use", "id": "toolu_2", "name": "List", "input": {}})),
         stop(7),
     ];
     events.extend(end());
@@ -116,11 +95,7 @@ fn every_kind_of_block_is_put_together() {
     assert!(assembled.complete && assembled.error.is_none());
     assert_eq!(assembled.model.as_deref(), Some("claude-x"));
     assert_eq!(assembled.stop_reason.as_deref(), Some("tool_use"));
-    let keys: Vec<_> = assembled.message["content"][3]["input"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .collect();
+    let keys: Vec<_> = assembled.message["content"][3]["input"].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["zeta", "alpha"], "the model's own order");
 }
 
@@ -137,15 +112,7 @@ fn usage_is_the_start_amended_by_the_delta() {
     let amended =
         json!({"type": "message_delta", "delta": {}, "usage": {"input_tokens": 9, "cache_read_input_tokens": 0}});
     let usage = assemble_stream(&stream(&[start(), amended])).usage;
-    assert_eq!(
-        usage,
-        Usage {
-            input_tokens: Some(9),
-            cache_read_tokens: Some(0),
-            output_tokens: Some(1),
-            ..expected
-        }
-    );
+    assert_eq!(usage, Usage { input_tokens: Some(9), cache_read_tokens: Some(0), output_tokens: Some(1), ..expected });
     let by_time = json!({"cache_creation": {"ephemeral_5m_input_tokens": 5}});
     assert_eq!(super::usage(&by_time).cache_write_tokens, Some(5));
     assert_eq!(super::usage(&json!({"input_tokens": -1.5})), Usage::default());
@@ -176,11 +143,7 @@ fn nothing_at_all_is_an_empty_message() {
 #[test]
 fn an_error_inside_a_stream_is_reported_beside_the_message() {
     let error = json!({"type": "overloaded_error", "message": "Overloaded"});
-    let events = [
-        start(),
-        block(0, json!({"type": "text", "text": "So"})),
-        json!({"type": "error", "error": error}),
-    ];
+    let events = [start(), block(0, json!({"type": "text", "text": "So"})), json!({"type": "error", "error": error})];
     let assembled = assemble_stream(&stream(&events));
     assert_eq!(assembled.error, Some(error));
     assert!(!assembled.complete);
@@ -190,21 +153,14 @@ fn an_error_inside_a_stream_is_reported_beside_the_message() {
 #[test]
 fn unknown_events_and_deltas_are_counted_and_kept() {
     let novel = json!({"type": "novel_delta", "novel": 1});
-    let events = [
-        start(),
-        block(0, json!({"type": "novel"})),
-        delta(0, novel.clone()),
-        json!({"type": "novelty", "x": 2}),
-    ];
+    let events =
+        [start(), block(0, json!({"type": "novel"})), delta(0, novel.clone()), json!({"type": "novelty", "x": 2})];
     let mut bytes = stream(&events);
     bytes.extend_from_slice(b"data: no json\n\n");
     let assembled = assemble_stream(&bytes);
     assert_eq!(assembled.unknown_events, 3);
     assert_eq!(assembled.unknown, [json!({"type": "novelty", "x": 2})]);
-    assert_eq!(
-        assembled.message["content"],
-        json!([{"type": "novel", UNKNOWN_DELTAS: [novel]}])
-    );
+    assert_eq!(assembled.message["content"], json!([{"type": "novel", UNKNOWN_DELTAS: [novel]}]));
 }
 
 #[test]
@@ -221,12 +177,7 @@ fn blocks_out_of_order_are_tolerated_and_counted() {
         stop(9),
     ];
     let assembled = assemble_stream(&stream(&events));
-    let texts: Vec<_> = assembled.message["content"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|block| &block["text"])
-        .collect();
+    let texts: Vec<_> = assembled.message["content"].as_array().unwrap().iter().map(|block| &block["text"]).collect();
     assert_eq!(texts, ["first!", "second", "third"]);
     // The block before the start, the delta without a block, the block that began twice, the second start, the stop.
     assert_eq!(assembled.misplaced_events, 5);
@@ -239,10 +190,7 @@ fn a_json_reply_is_taken_as_it_is() {
     let assembled = assemble_json(body.to_string().as_bytes()).unwrap();
     assert!(assembled.complete);
     assert_eq!(assembled.message, body);
-    assert_eq!(
-        (assembled.usage.input_tokens, assembled.usage.output_tokens),
-        (Some(1), Some(2))
-    );
+    assert_eq!((assembled.usage.input_tokens, assembled.usage.output_tokens), (Some(1), Some(2)));
     assert_eq!(assembled.stop_reason.as_deref(), Some("end_turn"));
 }
 
@@ -250,19 +198,9 @@ fn a_json_reply_is_taken_as_it_is() {
 fn an_error_reply_is_an_error_and_other_json_is_no_reply() {
     let body = br#"{"type":"error","error":{"type":"rate_limit_error","message":"m"},"request_id":"req_1"}"#;
     let assembled = assemble_json(body).unwrap();
-    assert_eq!(
-        assembled.error,
-        Some(json!({"type": "rate_limit_error", "message": "m"}))
-    );
+    assert_eq!(assembled.error, Some(json!({"type": "rate_limit_error", "message": "m"})));
     assert!(!assembled.complete);
-    for body in [
-        &b"{\"input_tokens\":7}"[..],
-        b"[]",
-        b"",
-        b"<html>",
-        b"{\"type\":3}",
-        b"\xff",
-    ] {
+    for body in [&b"{\"input_tokens\":7}"[..], b"[]", b"", b"<html>", b"{\"type\":3}", b"\xff"] {
         assert!(assemble_json(body).is_none());
     }
 }
@@ -280,15 +218,7 @@ fn odd_event() -> impl Strategy<Value = Value> {
         Just(json!({"usage": [], "content": {}, "type": "text"})),
     ];
     let kind = prop::sample::select(rich()).prop_map(|event| event["type"].clone());
-    let field = prop::sample::select(vec![
-        "index",
-        "delta",
-        "content_block",
-        "message",
-        "usage",
-        "error",
-        "type",
-    ]);
+    let field = prop::sample::select(vec!["index", "delta", "content_block", "message", "usage", "error", "type"]);
     (kind, field, odd, prop::sample::select(rich())).prop_map(|(kind, field, odd, mut event)| {
         event["type"] = kind;
         event[field] = odd;

@@ -21,9 +21,7 @@ fn encode(coding: &str, body: &[u8]) -> Vec<u8> {
         }
         "br" => {
             let mut out = Vec::new();
-            brotli::CompressorWriter::new(&mut out, 4096, 5, 20)
-                .write_all(body)
-                .unwrap();
+            brotli::CompressorWriter::new(&mut out, 4096, 5, 20).write_all(body).unwrap();
             out
         }
         "zstd" => zstd::encode_all(body, 3).unwrap(),
@@ -32,9 +30,7 @@ fn encode(coding: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn text() -> Vec<u8> {
-    (0..4000)
-        .flat_map(|number| format!("event {number}: {}\n", number * 7919 % 104_729).into_bytes())
-        .collect()
+    (0..4000).flat_map(|number| format!("event {number}: {}\n", number * 7919 % 104_729).into_bytes()).collect()
 }
 
 #[test]
@@ -43,11 +39,7 @@ fn every_coding_is_undone() {
         let encoded = encode(coding, &text());
         assert!(encoded.len() < text().len());
         assert_eq!(decode(coding, &encoded, MAX).unwrap(), text(), "{coding}");
-        assert_eq!(
-            decode(&coding.to_uppercase(), &encoded, MAX).unwrap(),
-            text(),
-            "{coding}"
-        );
+        assert_eq!(decode(&coding.to_uppercase(), &encoded, MAX).unwrap(), text(), "{coding}");
     }
     assert_eq!(decode("x-gzip", &encode("gzip", b"x"), MAX).unwrap(), &b"x"[..]);
 }
@@ -97,16 +89,8 @@ fn a_flushed_stream_that_breaks_off_yields_all_that_was_flushed() {
     let mut brotli = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 20);
     brotli.write_all(b"data: 1\n\n").unwrap();
     brotli.flush().unwrap();
-    for (coding, bytes) in [
-        ("gzip", gzip.get_ref()),
-        ("zstd", zstd.get_ref()),
-        ("br", brotli.get_ref()),
-    ] {
-        assert_eq!(
-            decode(coding, bytes, MAX),
-            Err(DecodeError::Truncated(b"data: 1\n\n".to_vec())),
-            "{coding}"
-        );
+    for (coding, bytes) in [("gzip", gzip.get_ref()), ("zstd", zstd.get_ref()), ("br", brotli.get_ref())] {
+        assert_eq!(decode(coding, bytes, MAX), Err(DecodeError::Truncated(b"data: 1\n\n".to_vec())), "{coding}");
     }
 }
 
@@ -114,28 +98,15 @@ fn a_flushed_stream_that_breaks_off_yields_all_that_was_flushed() {
 fn a_bomb_stops_at_the_bound() {
     let zeros = vec![0; 4 * MAX];
     for coding in ["gzip", "deflate", "br", "zstd"] {
-        assert_eq!(
-            decode(coding, &encode(coding, &zeros), MAX),
-            Err(DecodeError::TooLarge(MAX)),
-            "{coding}"
-        );
+        assert_eq!(decode(coding, &encode(coding, &zeros), MAX), Err(DecodeError::TooLarge(MAX)), "{coding}");
     }
 }
 
 #[test]
 fn damage_and_unknown_codings_are_named() {
-    assert!(matches!(
-        decode("gzip", b"no gzip at all", MAX),
-        Err(DecodeError::Corrupt(_))
-    ));
-    assert!(matches!(
-        decode("zstd", b"no zstd at all", MAX),
-        Err(DecodeError::Corrupt(_))
-    ));
-    assert_eq!(
-        decode("aes128gcm", b"x", MAX),
-        Err(DecodeError::Unsupported("aes128gcm".into()))
-    );
+    assert!(matches!(decode("gzip", b"no gzip at all", MAX), Err(DecodeError::Corrupt(_))));
+    assert!(matches!(decode("zstd", b"no zstd at all", MAX), Err(DecodeError::Corrupt(_))));
+    assert_eq!(decode("aes128gcm", b"x", MAX), Err(DecodeError::Unsupported("aes128gcm".into())));
 }
 
 proptest! {

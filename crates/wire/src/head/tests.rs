@@ -22,19 +22,12 @@ fn a_request_head_is_recorded_as_http_text() {
     let expected = b"POST /v1/messages?beta=true HTTP/1.1\r\nHost: api.example.com\r\nX-Empty: \r\nx-odd: a: b \xff\r\nX-Odd: second\r\n";
     assert_eq!(request().encode(), expected);
     assert_eq!(RequestHead::decode(expected), Ok(request()));
-    assert_eq!(
-        request().header_lines(),
-        b"Host: api.example.com\nX-Empty: \nx-odd: a: b \xff\nX-Odd: second\n"
-    );
+    assert_eq!(request().header_lines(), b"Host: api.example.com\nX-Empty: \nx-odd: a: b \xff\nX-Odd: second\n");
 }
 
 #[test]
 fn a_response_head_is_recorded_as_http_text() {
-    let head = ResponseHead {
-        status: 529,
-        version: "HTTP/2.0".into(),
-        headers: request().headers,
-    };
+    let head = ResponseHead { status: 529, version: "HTTP/2.0".into(), headers: request().headers };
     assert!(head.encode().starts_with(b"HTTP/2.0 529\r\nHost: "));
     assert_eq!(ResponseHead::decode(&head.encode()), Ok(head.clone()));
     assert_eq!(head.header_lines(), request().header_lines());
@@ -55,10 +48,7 @@ fn damaged_heads_are_refused_by_name() {
     assert_eq!(RequestHead::decode(b""), Err(HeadError::Unterminated));
     assert_eq!(RequestHead::decode(b"GET / HTTP/1.1"), Err(HeadError::Unterminated));
     assert_eq!(RequestHead::decode(b"GET /\r\n"), Err(HeadError::StartLine));
-    assert_eq!(
-        RequestHead::decode(b"GET / HTTP/1.1\r\nnothing\r\n"),
-        Err(HeadError::HeaderLine)
-    );
+    assert_eq!(RequestHead::decode(b"GET / HTTP/1.1\r\nnothing\r\n"), Err(HeadError::HeaderLine));
     assert_eq!(ResponseHead::decode(b"HTTP/1.1 99999\r\n"), Err(HeadError::StartLine));
     assert_eq!(ResponseHead::decode(b"HTTP/1.1 200 OK\r\n"), Err(HeadError::StartLine));
 }
@@ -67,10 +57,7 @@ fn damaged_heads_are_refused_by_name() {
 fn a_line_end_inside_a_value_cannot_forge_a_header() {
     let mut head = request();
     head.headers.0[0].1 = b"x\r\nx-forged: 1".to_vec();
-    assert_eq!(
-        RequestHead::decode(&head.encode()).unwrap().headers.get("x-forged"),
-        None
-    );
+    assert_eq!(RequestHead::decode(&head.encode()).unwrap().headers.get("x-forged"), None);
 }
 
 #[test]
@@ -79,12 +66,7 @@ fn the_hot_path_writes_what_encode_writes_and_names_the_key() {
     let secret = "sk-ant-test-000";
     let target = format!("/v1?key={secret}");
     let bearer = format!("Bearer {secret}");
-    let fields = [
-        ("Host", "h"),
-        ("Authorization", bearer.as_str()),
-        ("Cookie", secret),
-        ("X-A", "b"),
-    ];
+    let fields = [("Host", "h"), ("Authorization", bearer.as_str()), ("Cookie", secret), ("X-A", "b")];
     let mut out = b"before".to_vec();
     let headers = fields.iter().map(|(name, value)| (*name, value.as_bytes()));
     let main = write_request_head(&mut out, "GET", &target, "HTTP/1.1", headers, &redactor);
@@ -97,10 +79,7 @@ fn the_hot_path_writes_what_encode_writes_and_names_the_key() {
          Cookie: [redacted {print}]\r\nX-A: b\r\n"
     );
     assert_eq!(written, expected);
-    assert_eq!(
-        RequestHead::decode(written.as_bytes()).unwrap().encode(),
-        written.as_bytes()
-    );
+    assert_eq!(RequestHead::decode(written.as_bytes()).unwrap().encode(), written.as_bytes());
 }
 
 #[test]
@@ -109,10 +88,7 @@ fn a_response_head_loses_its_cookies() {
     let fields: [(&str, &[u8]); 2] = [("Set-Cookie", b"session=s3cret; Path=/"), ("request-id", b"req_1")];
     write_response_head(&mut out, 200, "HTTP/1.1", fields.into_iter(), &Redactor::new([3; 32]));
     assert!(memchr::memmem::find(&out, b"s3cret").is_none());
-    assert_eq!(
-        ResponseHead::decode(&out).unwrap().headers.get("Request-Id"),
-        Some("req_1")
-    );
+    assert_eq!(ResponseHead::decode(&out).unwrap().headers.get("Request-Id"), Some("req_1"));
 }
 
 proptest! {

@@ -68,11 +68,7 @@ impl Assembler {
             return;
         }
         match serde_json::from_str::<Object>(&event.data) {
-            Ok(chunk)
-                if ["choices", "usage", "error"]
-                    .iter()
-                    .any(|field| chunk.contains_key(*field)) =>
-            {
+            Ok(chunk) if ["choices", "usage", "error"].iter().any(|field| chunk.contains_key(*field)) => {
                 self.add(chunk)
             }
             Ok(other) => {
@@ -91,13 +87,7 @@ impl Assembler {
         let stop = first.finish_reason.clone();
         let complete = self.result.complete || stop.is_some();
         let used = usage(&self.usage);
-        let mut message = message(
-            self.id,
-            self.model.as_deref(),
-            first.finish(),
-            stop.as_deref(),
-            self.usage,
-        );
+        let mut message = message(self.id, self.model.as_deref(), first.finish(), stop.as_deref(), self.usage);
         let others: Vec<Value> = choices.map(|choice| Value::Array(choice.finish())).collect();
         if !others.is_empty() {
             message.insert(OTHER_CHOICES.to_owned(), Value::Array(others));
@@ -154,10 +144,7 @@ impl Choice {
         }
         // The name of the time when there was at most one call.
         if delta.get("function_call").is_some_and(Value::is_object) {
-            self.tools
-                .entry(0)
-                .or_default()
-                .add(&Value::Object(delta.clone()), "function_call");
+            self.tools.entry(0).or_default().add(&Value::Object(delta.clone()), "function_call");
         }
     }
 
@@ -179,17 +166,12 @@ impl Choice {
 
 impl Tool {
     fn add(&mut self, call: &Value, function: &str) {
-        let text = |value: Option<&Value>| {
-            value
-                .and_then(Value::as_str)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
+        let text =
+            |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
         let function = call.get(function).unwrap_or(&Value::Null);
         self.id = self.id.take().or_else(|| text(call.get("id")));
         self.name = self.name.take().or_else(|| text(function.get("name")));
-        self.arguments
-            .push_str(function.get("arguments").and_then(Value::as_str).unwrap_or_default());
+        self.arguments.push_str(function.get("arguments").and_then(Value::as_str).unwrap_or_default());
     }
 
     fn finish(self) -> Value {

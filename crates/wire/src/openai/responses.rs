@@ -33,11 +33,7 @@ pub fn assemble_json(body: &[u8]) -> Option<Assembled> {
         return None;
     }
     let complete = is_response && error.is_none() && has_ended(&reply);
-    Some(Assembled {
-        complete,
-        error,
-        ..of_response(reply, Vec::new())
-    })
+    Some(Assembled { complete, error, ..of_response(reply, Vec::new()) })
 }
 
 /// Puts a message together from events as they come.
@@ -92,22 +88,8 @@ impl Assembler {
         let items: Vec<Value> = self.items.into_values().map(Item::finish).collect();
         let error = self.result.error;
         let complete = self.result.complete && error.is_none();
-        let Assembled {
-            message,
-            model,
-            usage,
-            stop_reason,
-            ..
-        } = of_response(self.response, items);
-        Assembled {
-            message,
-            model,
-            usage,
-            stop_reason,
-            complete,
-            error,
-            ..self.result
-        }
+        let Assembled { message, model, usage, stop_reason, .. } = of_response(self.response, items);
+        Assembled { message, model, usage, stop_reason, complete, error, ..self.result }
     }
 
     /// Takes the response that an event carries. The others (`….done`, `response.content_part.added`, progress of
@@ -126,10 +108,7 @@ impl Assembler {
 
 /// Whether the response says of itself that nothing more will come; one cut at its token limit has ended, too.
 fn has_ended(response: &Object) -> bool {
-    matches!(
-        response.get("status").and_then(Value::as_str),
-        Some("completed" | "incomplete")
-    )
+    matches!(response.get("status").and_then(Value::as_str), Some("completed" | "incomplete"))
 }
 
 /// The message in a response; its own output counts before the items that came one by one.
@@ -140,22 +119,13 @@ fn of_response(mut response: Object, items: Vec<Value>) -> Assembled {
     };
     let content = output.into_iter().flat_map(items::blocks).collect();
     let model = text_of(&response, "model");
-    let reason = response
-        .get("incomplete_details")
-        .and_then(|details| details.get("reason"))
-        .and_then(Value::as_str);
+    let reason = response.get("incomplete_details").and_then(|details| details.get("reason")).and_then(Value::as_str);
     let stop_reason = reason.map(str::to_owned).or_else(|| text_of(&response, "status"));
     let raw_usage = response.get("usage").cloned().unwrap_or_default();
     let used = usage(&raw_usage);
     let id = text_of(&response, "id");
     Assembled {
-        message: Value::Object(message(
-            id,
-            model.as_deref(),
-            content,
-            stop_reason.as_deref(),
-            raw_usage,
-        )),
+        message: Value::Object(message(id, model.as_deref(), content, stop_reason.as_deref(), raw_usage)),
         model,
         usage: used,
         stop_reason,

@@ -29,16 +29,10 @@ fn debug_output_shows_no_key() {
 fn the_same_secret_has_one_fingerprint_wherever_it_stands() {
     let redactor = redactor();
     let expected = format!("[redacted {}]", fingerprint());
-    assert_eq!(
-        redactor.header("X-Api-Key", KEY.as_bytes()),
-        Some(expected.clone().into_bytes())
-    );
+    assert_eq!(redactor.header("X-Api-Key", KEY.as_bytes()), Some(expected.clone().into_bytes()));
     let bearer = redactor.header("Authorization", format!("bearer  {KEY} ").as_bytes());
     assert_eq!(bearer, Some(format!("bearer  {expected}").into_bytes()));
-    assert_eq!(
-        redactor.target(&format!("/v1?key={KEY}")),
-        format!("/v1?key=[redacted-{}]", fingerprint())
-    );
+    assert_eq!(redactor.target(&format!("/v1?key={KEY}")), format!("/v1?key=[redacted-{}]", fingerprint()));
     let escaped = redactor.target("/v1?%6bEY=sk%2Dant-test-000").into_owned();
     assert_eq!(escaped, format!("/v1?%6bEY=[redacted-{}]", fingerprint()));
 }
@@ -70,9 +64,7 @@ fn ordinary_headers_stand_as_they_are() {
 
 #[test]
 fn urls_in_headers_lose_only_their_credentials() {
-    let value = redactor()
-        .header("Location", b"https://u:p@host/x?a=1&access_token=t#id_token=u")
-        .unwrap();
+    let value = redactor().header("Location", b"https://u:p@host/x?a=1&access_token=t#id_token=u").unwrap();
     let value = String::from_utf8(value).unwrap();
     let print = |secret: &str| redactor().fingerprint(secret.as_bytes());
     let expected = format!(
@@ -87,19 +79,8 @@ fn urls_in_headers_lose_only_their_credentials() {
 
 #[test]
 fn a_target_without_credentials_is_borrowed() {
-    for target in [
-        "/v1/messages?beta=true",
-        "/",
-        "*",
-        "",
-        "/key=x",
-        "/v1?pageToken=3&monkey=1&key",
-        "/a@b://c",
-    ] {
-        assert!(
-            matches!(redactor().target(target), Cow::Borrowed(same) if same == target),
-            "{target}"
-        );
+    for target in ["/v1/messages?beta=true", "/", "*", "", "/key=x", "/v1?pageToken=3&monkey=1&key", "/a@b://c"] {
+        assert!(matches!(redactor().target(target), Cow::Borrowed(same) if same == target), "{target}");
     }
 }
 
@@ -110,24 +91,9 @@ fn the_main_credential_is_chosen_by_rank_and_not_by_order() {
     let main = |target: &str, headers: &[(&str, &str)]| {
         redactor.main_credential(target, headers.iter().map(|(name, value)| (*name, value.as_bytes())))
     };
-    assert_eq!(
-        main(
-            "/?key=q",
-            &[("api-key", "d"), ("Authorization", "Bearer b"), ("X-Api-Key", "a")]
-        ),
-        print("a")
-    );
-    assert_eq!(
-        main(
-            "/?key=q",
-            &[("api-key", "d"), ("Authorization", "Bearer b"), ("X-Api-Key", "")]
-        ),
-        print("b")
-    );
-    assert_eq!(
-        main("/?key=q", &[("api-key", "d"), ("x-goog-api-key", "c")]),
-        print("c")
-    );
+    assert_eq!(main("/?key=q", &[("api-key", "d"), ("Authorization", "Bearer b"), ("X-Api-Key", "a")]), print("a"));
+    assert_eq!(main("/?key=q", &[("api-key", "d"), ("Authorization", "Bearer b"), ("X-Api-Key", "")]), print("b"));
+    assert_eq!(main("/?key=q", &[("api-key", "d"), ("x-goog-api-key", "c")]), print("c"));
     assert_eq!(main("/?a=1&key=q", &[("cookie", "c")]), print("q"));
     assert_eq!(main("/", &[("cookie", "c")]), None);
 }

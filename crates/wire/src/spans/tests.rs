@@ -14,18 +14,10 @@ fn texts(body: &str, key: ArrayKey) -> Vec<&str> {
 
 #[test]
 fn elements_are_found_without_the_blanks_around_them() {
-    assert_eq!(
-        texts(BODY, ArrayKey::Messages),
-        [r#"{"role":"user","content":"a]}\"["}"#, "[1, 2]", r#""três""#]
-    );
+    assert_eq!(texts(BODY, ArrayKey::Messages), [r#"{"role":"user","content":"a]}\"["}"#, "[1, 2]", r#""três""#]);
     assert_eq!(texts(BODY, ArrayKey::System), [r#"{"type":"text","text":"s"}"#]);
     assert!(texts(BODY, ArrayKey::Tools).is_empty());
-    let keys: Vec<_> = find(BODY.as_bytes())
-        .unwrap()
-        .arrays
-        .iter()
-        .map(|array| array.key)
-        .collect();
+    let keys: Vec<_> = find(BODY.as_bytes()).unwrap().arrays.iter().map(|array| array.key).collect();
     assert_eq!(keys, [ArrayKey::Messages, ArrayKey::System, ArrayKey::Tools]);
 }
 
@@ -52,10 +44,7 @@ fn responses_and_gemini_bodies_have_their_arrays_too() {
     assert_eq!(texts(r#"{"contents":[{}],"input":[1,2]}"#, ArrayKey::Input), ["1", "2"]);
     assert_eq!(texts(r#"{"contents":[{}],"input":[1,2]}"#, ArrayKey::Contents), ["{}"]);
     let request = parse(br#"{"instructions":"i","input":"hello","user":"u"}"#).unwrap();
-    assert_eq!(
-        (request.system.unwrap().get(), request.input.unwrap().get()),
-        (r#""i""#, r#""hello""#)
-    );
+    assert_eq!((request.system.unwrap().get(), request.input.unwrap().get()), (r#""i""#, r#""hello""#));
     assert_eq!(request.session_hint.as_deref(), Some("u"));
 }
 
@@ -89,10 +78,7 @@ fn bodies_that_do_not_fit_are_refused() {
 #[test]
 fn what_no_value_can_hold_still_has_its_range() {
     let body = r#"{"messages":["\ud800", 1e999, -0.0, 123456789012345678901234567890]}"#;
-    assert_eq!(
-        texts(body, ArrayKey::Messages),
-        [r#""\ud800""#, "1e999", "-0.0", "123456789012345678901234567890"]
-    );
+    assert_eq!(texts(body, ArrayKey::Messages), [r#""\ud800""#, "1e999", "-0.0", "123456789012345678901234567890"]);
 }
 
 #[test]
@@ -135,10 +121,7 @@ fn any_body() -> impl Strategy<Value = Value> {
         Just("contents".to_owned()),
         "[a-z]{1,6}",
     ];
-    let value = prop_oneof![
-        any_json(),
-        proptest::collection::vec(any_json(), 0..6).prop_map(Value::from)
-    ];
+    let value = prop_oneof![any_json(), proptest::collection::vec(any_json(), 0..6).prop_map(Value::from)];
     proptest::collection::vec((name, value), 0..8).prop_map(|fields| fields.into_iter().collect())
 }
 

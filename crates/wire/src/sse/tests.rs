@@ -3,12 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn event(name: &str, data: &str) -> Event {
-    Event {
-        event: name.into(),
-        data: data.into(),
-        id: String::new(),
-        terminated: true,
-    }
+    Event { event: name.into(), data: data.into(), id: String::new(), terminated: true }
 }
 
 fn all(stream: &str) -> Vec<Event> {
@@ -19,10 +14,7 @@ fn all(stream: &str) -> Vec<Event> {
 fn events_end_at_blank_lines_of_any_kind() {
     let expected = vec![event("a", "1"), event("message", "2\n3"), event("b", "")];
     for line_end in ["\n", "\r", "\r\n"] {
-        let stream = [
-            "event: a", "data: 1", "", "data:2", "data: 3", "", "event:b", "data", "", "",
-        ]
-        .join(line_end);
+        let stream = ["event: a", "data: 1", "", "data:2", "data: 3", "", "event:b", "data", "", ""].join(line_end);
         assert_eq!(all(&stream), expected, "{line_end:?}");
     }
 }
@@ -56,22 +48,10 @@ fn the_last_id_stays_until_another_comes() {
 fn an_event_that_was_cut_short_is_handed_out_and_marked() {
     let mut parser = Parser::new();
     assert_eq!(parser.feed(b"event: a\ndata: 1\n\nevent: b\ndata: {\"x").count(), 1);
-    assert_eq!(
-        parser.finish(),
-        Some(Event {
-            terminated: false,
-            ..event("b", "{\"x")
-        })
-    );
+    assert_eq!(parser.finish(), Some(Event { terminated: false, ..event("b", "{\"x") }));
     assert_eq!(parser.finish(), None);
     assert_eq!(all("event: b\n"), []);
-    assert_eq!(
-        all("data: [DONE]\n"),
-        [Event {
-            terminated: false,
-            ..event("message", "[DONE]")
-        }]
-    );
+    assert_eq!(all("data: [DONE]\n"), [Event { terminated: false, ..event("message", "[DONE]") }]);
 }
 
 #[test]

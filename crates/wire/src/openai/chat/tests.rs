@@ -38,25 +38,18 @@ fn a_stream_is_put_together() {
     assert_eq!(assembled.model.as_deref(), Some("gpt-x"));
     assert_eq!(assembled.stop_reason.as_deref(), Some("tool_calls"));
     assert_eq!(assembled.usage.input_tokens, Some(36), "cached input is counted once");
-    assert_eq!(
-        (assembled.usage.output_tokens, assembled.usage.cache_read_tokens),
-        (Some(7), Some(64))
-    );
+    assert_eq!((assembled.usage.output_tokens, assembled.usage.cache_read_tokens), (Some(7), Some(64)));
     assert!(assembled.complete);
     assert_eq!((assembled.unknown_events, assembled.misplaced_events), (0, 0));
 }
 
 #[test]
 fn a_stream_that_breaks_off_inside_the_arguments_keeps_their_text() {
-    let cut = STREAM
-        .find(r#"data: {"id":"c1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function""#)
-        .unwrap();
+    let cut =
+        STREAM.find(r#"data: {"id":"c1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function""#).unwrap();
     let assembled = assemble_stream(&STREAM.as_bytes()[..cut + 60]);
     assert!(!assembled.complete);
-    assert_eq!(
-        assembled.message["content"][3]["input"],
-        json!({"_partial_json": "{\"path\": \"x\","})
-    );
+    assert_eq!(assembled.message["content"][3]["input"], json!({"_partial_json": "{\"path\": \"x\","}));
     assert_eq!(assembled.unknown_events, 0);
 }
 
@@ -79,14 +72,8 @@ fn a_whole_completion_gives_the_same_blocks() {
         {"type": "tool_use", "id": "call_b", "name": "cat", "input": {"a": 1}},
     ]);
     assert_eq!(assembled.message["content"], expected);
-    assert_eq!(
-        assembled.message[OTHER_CHOICES],
-        json!([[{"type": "text", "text": "ho"}]])
-    );
-    assert_eq!(
-        (assembled.usage.input_tokens, assembled.usage.cache_read_tokens),
-        (Some(5), None)
-    );
+    assert_eq!(assembled.message[OTHER_CHOICES], json!([[{"type": "text", "text": "ho"}]]));
+    assert_eq!((assembled.usage.input_tokens, assembled.usage.cache_read_tokens), (Some(5), None));
     assert!(assembled.complete);
 }
 
@@ -94,10 +81,7 @@ fn a_whole_completion_gives_the_same_blocks() {
 fn the_single_function_call_of_old_is_a_tool_too() {
     let body = br#"{"choices":[{"message":{"content":null,"function_call":{"name":"f","arguments":"{\"a\":1}"}}}]}"#;
     let content = &assemble_json(body).unwrap().message["content"];
-    assert_eq!(
-        *content,
-        json!([{"type": "tool_use", "id": null, "name": "f", "input": {"a": 1}}])
-    );
+    assert_eq!(*content, json!([{"type": "tool_use", "id": null, "name": "f", "input": {"a": 1}}]));
 }
 
 #[test]

@@ -34,10 +34,7 @@ impl Part {
 
 impl Item {
     pub(super) fn begin(given: Object) -> Self {
-        Self {
-            given,
-            ..Self::default()
-        }
+        Self { given, ..Self::default() }
     }
 
     /// An item that its `done` event gave whole; what came in pieces before is in it.
@@ -58,15 +55,9 @@ impl Item {
         };
         self.given.entry("type").or_insert_with(|| json!(item_type));
         let text = data.get("delta").and_then(Value::as_str).unwrap_or_default();
-        let place = ["summary_index", "content_index"]
-            .iter()
-            .find_map(|name| data.get(*name).and_then(Value::as_u64));
+        let place = ["summary_index", "content_index"].iter().find_map(|name| data.get(*name).and_then(Value::as_u64));
         match part {
-            Some(part) => self
-                .parts
-                .entry((part, place.unwrap_or_default()))
-                .or_default()
-                .push_str(text),
+            Some(part) => self.parts.entry((part, place.unwrap_or_default())).or_default().push_str(text),
             None => self.arguments.push_str(text),
         }
         true
@@ -100,11 +91,7 @@ pub(super) fn blocks(item: Value) -> Vec<Value> {
     match text("type") {
         Some("message") => list(&item, "content").map(part_block).collect(),
         Some("reasoning") => vec![reasoning_block(&item)],
-        Some("function_call") => vec![tool_block(
-            text("call_id"),
-            text("name"),
-            text("arguments").unwrap_or_default(),
-        )],
+        Some("function_call") => vec![tool_block(text("call_id"), text("name"), text("arguments").unwrap_or_default())],
         Some("custom_tool_call") => {
             // Its input is free text by definition, even where it looks like JSON.
             let input = text("input").unwrap_or_default();
@@ -123,10 +110,7 @@ fn part_block(part: &Value) -> Value {
         return part.clone();
     };
     let mut block = text_block(text);
-    if part["annotations"]
-        .as_array()
-        .is_some_and(|annotations| !annotations.is_empty())
-    {
+    if part["annotations"].as_array().is_some_and(|annotations| !annotations.is_empty()) {
         block["citations"] = part["annotations"].clone();
     }
     block

@@ -66,15 +66,9 @@ fn the_last_event_of_a_stream_is_the_message() {
     let assembled = assemble_stream(&stream(&events));
     assert_eq!(assembled.message["content"], content());
     assert!(assembled.complete && assembled.error.is_none());
-    assert_eq!(
-        (assembled.model.as_deref(), assembled.stop_reason.as_deref()),
-        (Some("gpt-x"), Some("completed"))
-    );
+    assert_eq!((assembled.model.as_deref(), assembled.stop_reason.as_deref()), (Some("gpt-x"), Some("completed")));
     let usage = assembled.usage;
-    assert_eq!(
-        (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens),
-        (Some(30), Some(20), Some(9))
-    );
+    assert_eq!((usage.input_tokens, usage.cache_read_tokens, usage.output_tokens), (Some(30), Some(20), Some(9)));
     assert_eq!((assembled.unknown_events, assembled.misplaced_events), (0, 0));
 }
 
@@ -134,16 +128,8 @@ fn failures_are_errors() {
     let streamed = assemble_stream(&stream(&[json!({"type": "response.failed", "response": failed})]));
     assert_eq!((streamed.error.as_ref(), streamed.complete), (Some(&error), false));
     let event = json!({"type": "error", "code": "c", "message": "m"});
-    assert_eq!(
-        assemble_stream(&stream(std::slice::from_ref(&event))).error,
-        Some(event)
-    );
-    assert!(
-        assemble_json(b"{\"error\":{\"message\":\"m\"}}")
-            .unwrap()
-            .error
-            .is_some()
-    );
+    assert_eq!(assemble_stream(&stream(std::slice::from_ref(&event))).error, Some(event));
+    assert!(assemble_json(b"{\"error\":{\"message\":\"m\"}}").unwrap().error.is_some());
     assert!(assemble_json(b"{\"data\":[]}").is_none());
 }
 
