@@ -2,12 +2,11 @@
 //!
 //! Real full and read-only file systems need privileges that root in a container does not have, and mode bits do not bind
 //! root at all. So the process under test gets a small library preloaded (`native/disk_fault.c`) that refuses what such a
-//! file system would refuse. It is compiled with `cc`, which Rust needs anyway.
+//! file system would refuse.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::process;
+use crate::preload::{self, text};
 use crate::wait;
 
 /// A folder whose disk can fail.
@@ -22,18 +21,13 @@ impl DiskFault {
     /// Prepares faults for the files in `folder` (created if need be); `beside` is a folder for the tools of the trade.
     pub fn prepare(folder: &Path, beside: &Path) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
-        let library = beside.join("disk_fault.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("native/disk_fault.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
-        process::run(compiler, wait::PATIENCE).success("cc (install gcc and libc6-dev; scripts/test does)");
+        let library = preload::library("disk_fault", beside);
         let folder = folder.canonicalize().expect("an existing folder");
         Self { library, folder, switch: beside.join("disk_fault.switch") }
     }
 
     /// The variables that bring the library into a process.
     pub fn variables(&self) -> [(&'static str, String); 3] {
-        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         [
             ("LD_PRELOAD", text(&self.library)),
             ("DISK_FAULT_FOLDER", format!("{}/", text(&self.folder))),

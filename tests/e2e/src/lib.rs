@@ -8,6 +8,7 @@
 //! * [`stage`]: a recorder and two fake APIs, so that what it changes can be seen.
 //! * [`load`]: clients that keep a recorder busy and remember what they got.
 //! * [`disk_fault`]: a disk that is full or read-only while a test says so.
+//! * [`power_cut`]: a folder that loses what was not synced.
 //! * [`generator`]: agent sessions of the shape that real clients produce, from a seed.
 //!
 //! Nothing here sleeps to let something happen: every wait is for a condition and ends with a deadline ([`wait`]).
@@ -21,6 +22,8 @@ pub mod fixtures;
 pub mod generator;
 pub mod http;
 pub mod load;
+pub mod power_cut;
+pub mod preload;
 pub mod process;
 pub mod random;
 pub mod raw_client;
