@@ -1,5 +1,7 @@
 //! What ARCHITECTURE.md calls an invariant, asked of `cargo metadata` and of the sources.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "in tests a panic is how a failure is told")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -43,7 +43,7 @@ impl PackWriter {
         let mut encoder = Encoder::with_dictionary(LEVEL, DICTIONARY)?;
         // The window covers a whole pack and no more, and the tables fit it: zstd's defaults for an unknown size take
         // tens of megabytes for each open pack.
-        encoder.set_parameter(CParameter::WindowLog(20))?;
+        encoder.set_parameter(CParameter::WindowLog(19))?;
         encoder.set_parameter(CParameter::HashLog(16))?;
         encoder.set_parameter(CParameter::ChainLog(17))?;
         encoder.set_parameter(CParameter::ContentSizeFlag(false))?;
