@@ -105,6 +105,12 @@ pub(crate) struct Config {
     pub(crate) durability: Setting<Durability>,
     /// What happens to traffic that cannot be recorded.
     pub(crate) when_spool_full: Setting<WhenSpoolFull>,
+    /// Certificates of authorities that are trusted beside the platform's.
+    pub(crate) upstream_ca_file: Setting<Option<PathBuf>>,
+    /// The certificate that upstreams may demand of us.
+    pub(crate) upstream_client_cert: Setting<Option<PathBuf>>,
+    /// Its key.
+    pub(crate) upstream_client_key: Setting<Option<PathBuf>>,
     /// Whether listening on anything but loopback is allowed.
     pub(crate) allow_remote: Setting<bool>,
     /// Base URLs of the other providers, by name.
@@ -204,6 +210,9 @@ impl Config {
             gateway_listen: Setting::default(values::constant_listen(DEFAULT_LISTEN)),
             durability: Setting::default(Durability::Process),
             when_spool_full: Setting::default(WhenSpoolFull::PassUnrecorded),
+            upstream_ca_file: Setting::default(None),
+            upstream_client_cert: Setting::default(None),
+            upstream_client_key: Setting::default(None),
             allow_remote: Setting::default(false),
             providers: providers.collect(),
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kgb::drain::{Drain, DrainHandle};
-use kgb::gateway::{Gateway, GatewayConfig};
+use kgb::gateway::{Gateway, GatewayConfig, UpstreamTls};
 use kgb::{Recorder, RecorderConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,12 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
 
 fn gateway_config(config: &Config) -> GatewayConfig {
     let providers = config.providers.iter().map(|(name, url)| (name.clone(), url.value.clone())).collect();
-    GatewayConfig { providers, ..GatewayConfig::new(config.upstream.value.clone()) }
+    let tls = UpstreamTls {
+        ca_file: config.upstream_ca_file.value.clone(),
+        client_cert: config.upstream_client_cert.value.clone(),
+        client_key: config.upstream_client_key.value.clone(),
+    };
+    GatewayConfig { providers, tls, ..GatewayConfig::new(config.upstream.value.clone()) }
 }
 
 impl Running {

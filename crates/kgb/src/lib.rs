@@ -49,6 +49,19 @@ pub enum Error {
     /// TLS could not be set up.
     #[error("cannot set up TLS to the upstream: {0}; install CA certificates or set SSL_CERT_FILE")]
     Tls(#[from] rustls::Error),
+    /// A file with certificates or a key cannot be used.
+    #[error("cannot use {path} for TLS to the upstream: {problem}; correct the file or the setting that names it")]
+    TlsFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// A client certificate without its key, or a key without its certificate.
+    #[error(
+        "a client certificate and its key are needed together; set both upstream_client_cert and upstream_client_key"
+    )]
+    HalfIdentity,
 }
 
 /// Result of starting or stopping a part of KGB.

@@ -16,7 +16,7 @@ struct Key {
     set: fn(&mut Config, &str, Origin) -> Result<(), String>,
 }
 
-const KEYS: [Key; 7] = [
+const KEYS: [Key; 10] = [
     Key { name: "data_dir", set: |c, text, origin| put(&mut c.data_dir, parse_path(text), origin) },
     Key { name: "database_url", set: |c, text, origin| put(&mut c.database_url, parse_database(text), origin) },
     Key { name: "upstream", set: |c, text, origin| put(&mut c.upstream, parse_upstream(text), origin) },
@@ -25,6 +25,15 @@ const KEYS: [Key; 7] = [
     Key {
         name: "when_spool_full",
         set: |c, text, origin| put(&mut c.when_spool_full, parse_when_spool_full(text), origin),
+    },
+    Key { name: "upstream_ca_file", set: |c, text, origin| put(&mut c.upstream_ca_file, parse_file(text), origin) },
+    Key {
+        name: "upstream_client_cert",
+        set: |c, text, origin| put(&mut c.upstream_client_cert, parse_file(text), origin),
+    },
+    Key {
+        name: "upstream_client_key",
+        set: |c, text, origin| put(&mut c.upstream_client_key, parse_file(text), origin),
     },
     Key { name: "allow_remote", set: |c, text, origin| put(&mut c.allow_remote, parse_bool(text), origin) },
 ];
@@ -139,6 +148,11 @@ fn put<T>(setting: &mut Setting<T>, value: Result<T, String>, origin: Origin) ->
 
 fn parse_path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("must be a folder, not empty".into()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// An empty text takes back what was set below.
+fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
 fn scalar(value: &Value) -> Option<String> {

@@ -43,6 +43,19 @@ fn environment_goes_above_the_file_and_flags_above_both() {
 }
 
 #[test]
+fn certificate_files_come_from_file_and_environment() {
+    let config = load(
+        "upstream_ca_file = '/etc/company.pem'\nupstream_client_cert = '/etc/us.pem'",
+        &[("ICCM_UPSTREAM_CLIENT_KEY", "/etc/us.key")],
+        Flags::default(),
+    )
+    .unwrap();
+    assert_eq!(config.upstream_ca_file.value.as_deref(), Some(Path::new("/etc/company.pem")));
+    assert_eq!(config.upstream_client_cert.value.as_deref(), Some(Path::new("/etc/us.pem")));
+    assert_eq!(config.upstream_client_key.value.as_deref(), Some(Path::new("/etc/us.key")));
+}
+
+#[test]
 fn providers_come_from_file_and_environment() {
     let file =
         "[providers.my-llm]\nupstream = 'http://10.0.0.1:8000'\n[providers.openai]\nupstream = 'https://eu.example'";

@@ -13,11 +13,11 @@ use winni::model::Outcome;
 
 use super::Shared;
 use super::body::{Peeked, RecordedBody, ResponseBody};
+use super::cause::{advice, explain, is_reset};
 use super::client_io::ClientState;
 use super::refuse::{Refusal, name_exchange};
 use super::route::Upstream;
 use super::taps::{RequestBody, RequestTap, ResponseTap, Unread, discard};
-use super::upstream::{explain, is_reset};
 use super::{hop, own};
 use crate::entry::{REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
 use crate::recorder::{Kept, NewExchange, Recording};
@@ -211,8 +211,8 @@ async fn failed(
     }
     let why = explain(error);
     if error.is_connect() {
-        tracing::warn!(exchange = %recording.id(), upstream, %why, "cannot reach the upstream; check network and --upstream");
-        return refuse(Refusal::unreachable(upstream, &why), recording, unread, method).await;
+        tracing::warn!(exchange = %recording.id(), upstream, %why, "cannot reach the upstream. {}", advice(error));
+        return refuse(Refusal::unreachable(upstream, &why, advice(error)), recording, unread, method).await;
     }
     // A direct connection would have been closed without a word, so this one is too.
     tracing::warn!(exchange = %recording.id(), upstream, %why, "the upstream closed without an answer");

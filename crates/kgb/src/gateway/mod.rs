@@ -11,6 +11,7 @@
 //! cannot be told from one that hung up.
 
 mod body;
+mod cause;
 mod client_io;
 mod forward;
 mod hop;
@@ -18,6 +19,7 @@ mod own;
 mod refuse;
 mod route;
 mod taps;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -38,6 +40,7 @@ use crate::{Error, Recorder, Result};
 use client_io::{ClientIo, ClientState};
 pub use route::RouteError;
 use route::Routes;
+pub use tls::UpstreamTls;
 use upstream::{MAX_HEADERS, UpstreamClient};
 
 /// A head may have this size; with more the client is answered 431.
@@ -54,6 +57,8 @@ pub struct GatewayConfig {
     pub upstream: Url,
     /// Upstreams by first path segment; the segment is removed.
     pub providers: BTreeMap<String, Url>,
+    /// Certificates for the upstreams, beyond the platform's.
+    pub tls: UpstreamTls,
     /// How long running exchanges may go on after the shutdown began, before they are cut.
     pub grace: Duration,
 }
@@ -61,7 +66,7 @@ pub struct GatewayConfig {
 impl GatewayConfig {
     /// One upstream, no providers, 10 seconds of grace.
     pub fn new(upstream: Url) -> Self {
-        Self { upstream, providers: BTreeMap::new(), grace: Duration::from_secs(10) }
+        Self { upstream, providers: BTreeMap::new(), tls: UpstreamTls::default(), grace: Duration::from_secs(10) }
     }
 }
 
@@ -84,7 +89,7 @@ impl Gateway {
     /// Listens on an address; port 0 takes a free one.
     pub async fn bind(listen: SocketAddr, config: GatewayConfig, recorder: Arc<Recorder>) -> Result<Self> {
         let routes = Routes::new(&config.upstream, &config.providers)?;
-        let client = upstream::client(routes.any_https())?;
+        let client = upstream::client(tls::client_config(&config.tls, routes.any_https())?);
         let cannot_listen = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         Ok(Self {

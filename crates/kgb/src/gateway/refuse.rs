@@ -27,13 +27,11 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// The upstream could not be reached.
-    pub(super) fn unreachable(upstream: &str, why: &str) -> Self {
+    pub(super) fn unreachable(upstream: &str, why: &str, advice: &str) -> Self {
         Self {
             status: StatusCode::BAD_GATEWAY,
             outcome: Outcome::UpstreamUnreachable,
-            message: format!(
-                "iccm could not reach the upstream {upstream}: {why}. Check the network and the --upstream setting."
-            ),
+            message: format!("iccm could not reach the upstream {upstream}: {why}. {advice}"),
         }
     }
 

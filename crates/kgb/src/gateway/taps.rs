@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 use winni::model::Outcome;
 
 use super::body::{Broken, RecordedBody, Tap, Verdict};
+use super::cause::is_reset;
 use super::client_io::ClientState;
-use super::upstream::is_reset;
 use crate::entry::{REQUEST_BODY, REQUEST_TRAILERS, RESPONSE_BODY, RESPONSE_TRAILERS};
 use crate::recorder::{Kept, Recording, Running};
 

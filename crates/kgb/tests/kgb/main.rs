@@ -5,3 +5,5 @@ mod drain;
 mod faults;
 mod forwarding;
 mod support;
+mod tls;
+mod tls_upstream;
