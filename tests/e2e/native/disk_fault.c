@@ -1,9 +1,9 @@
 /* Lets the files of one folder fail as a full or read-only disk would, while a switch says so.
  *
  * Preloaded (LD_PRELOAD) into the process under test. DISK_FAULT_FOLDER names the folder (absolute, no symbolic links),
- * DISK_FAULT_SWITCH a file: while it says "full", writes and growth fail with ENOSPC; while it says "read-only", those,
- * opening for writing and removing fail with EROFS; anything else, and an absent file, lets everything pass. The first
- * refusal leaves the file DISK_FAULT_SWITCH.hit. Works without privileges, in any container, and can be undone. */
+ * DISK_FAULT_SWITCH a file: while it says "full", writes and growth fail with ENOSPC, a longer write only after its first
+ * half has been written; while it says "read-only", writes, growth, opening for writing and removing fail with EROFS;
+ * anything else, and an absent file, lets everything pass. The first refusal leaves the file DISK_FAULT_SWITCH.hit. Works without privileges, in any container, and can be undone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -64,20 +64,24 @@ static int refused(int error)
     return error;
 }
 
-ssize_t write(int fd, const void *bytes, size_t size)
+/* How much of a write a full disk still takes: a half of it, until little is left. */
+static size_t half(int error, size_t size)
 {
-    return refused(fault_at(fd)) ? -1 : REAL(write)(fd, bytes, size);
+    return error == ENOSPC && size > 64 ? size / 2 : 0;
 }
 
-ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset)
-{
-    return refused(fault_at(fd)) ? -1 : REAL(pwrite)(fd, bytes, size, offset);
-}
+#define WRITE(name, parameters, ...)                                  \
+    ssize_t name parameters                                           \
+    {                                                                 \
+        int error = fault_at(fd);                                     \
+        if (error && !(size = half(error, size)) && refused(error))   \
+            return -1;                                                \
+        return REAL(name)(__VA_ARGS__);                               \
+    }
 
-ssize_t pwrite64(int fd, const void *bytes, size_t size, off64_t offset)
-{
-    return refused(fault_at(fd)) ? -1 : REAL(pwrite64)(fd, bytes, size, offset);
-}
+WRITE(write, (int fd, const void *bytes, size_t size), fd, bytes, size)
+WRITE(pwrite, (int fd, const void *bytes, size_t size, off_t offset), fd, bytes, size, offset)
+WRITE(pwrite64, (int fd, const void *bytes, size_t size, off64_t offset), fd, bytes, size, offset)
 
 int ftruncate(int fd, off_t size)
 {
