@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use kgb::gateway::Proxies;
 use url::Url;
 
 pub(crate) use keys::unknown_variables;
@@ -113,6 +114,8 @@ pub(crate) struct Config {
     pub(crate) upstream_client_key: Setting<Option<PathBuf>>,
     /// Whether listening on anything but loopback is allowed.
     pub(crate) allow_remote: Setting<bool>,
+    /// Proxies on the way to the upstreams, from the variables that all programs share.
+    pub(crate) proxies: Proxies,
     /// Base URLs of the other providers, by name.
     pub(crate) providers: BTreeMap<String, Setting<Url>>,
 }
@@ -172,6 +175,7 @@ impl Config {
             config.file = Some(path);
         }
         config.read_environment(env)?;
+        config.proxies = Proxies::from_variables(|name| env.text(name));
         config.read_flags(flags);
         if config.data_dir.value.as_os_str().is_empty() {
             config.data_dir.value = folders::data_dir(env).ok_or(ConfigError::NoDataFolder)?;
@@ -214,6 +218,7 @@ impl Config {
             upstream_client_cert: Setting::default(None),
             upstream_client_key: Setting::default(None),
             allow_remote: Setting::default(false),
+            proxies: Proxies::default(),
             providers: providers.collect(),
         }
     }

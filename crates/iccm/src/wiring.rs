@@ -88,7 +88,12 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         client_cert: config.upstream_client_cert.value.clone(),
         client_key: config.upstream_client_key.value.clone(),
     };
-    GatewayConfig { providers, tls, ..GatewayConfig::new(config.upstream.value.clone()) }
+    GatewayConfig {
+        providers,
+        tls,
+        proxies: config.proxies.clone(),
+        ..GatewayConfig::new(config.upstream.value.clone())
+    }
 }
 
 impl Running {

@@ -56,6 +56,13 @@ fn certificate_files_come_from_file_and_environment() {
 }
 
 #[test]
+fn proxies_come_from_the_variables_that_all_programs_share() {
+    let config = load("", &[("https_proxy", "http://a:1"), ("NO_PROXY", "b"), ("HTTP_PROXY", "")], Flags::default());
+    let proxies = config.unwrap().proxies;
+    assert_eq!((proxies.https.as_deref(), proxies.no.as_deref(), proxies.http), (Some("http://a:1"), Some("b"), None));
+}
+
+#[test]
 fn providers_come_from_file_and_environment() {
     let file =
         "[providers.my-llm]\nupstream = 'http://10.0.0.1:8000'\n[providers.openai]\nupstream = 'https://eu.example'";

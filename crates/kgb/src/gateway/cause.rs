@@ -5,6 +5,8 @@ use std::io;
 
 use rustls::CertificateError;
 
+use super::proxy::ProxyError;
+
 /// Every cause of an error, outermost first, in one line.
 pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -26,6 +28,10 @@ pub(super) fn is_reset(error: &(dyn Error + 'static)) -> bool {
 
 /// What to do about an upstream that cannot be reached.
 pub(super) fn advice(error: &(dyn Error + 'static)) -> &'static str {
+    if causes(error).any(|cause| cause.is::<ProxyError>()) {
+        return "Check the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (its URL may hold a user and a password), or \
+                name the upstream in NO_PROXY.";
+    }
     match causes(error).find_map(tls_error) {
         // The second: an authority is trusted that only has the same name.
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {

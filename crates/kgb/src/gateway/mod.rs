@@ -16,6 +16,7 @@ mod client_io;
 mod forward;
 mod hop;
 mod own;
+mod proxy;
 mod refuse;
 mod route;
 mod taps;
@@ -38,6 +39,7 @@ use url::Url;
 
 use crate::{Error, Recorder, Result};
 use client_io::{ClientIo, ClientState};
+pub use proxy::Proxies;
 pub use route::RouteError;
 use route::Routes;
 pub use tls::UpstreamTls;
@@ -59,14 +61,22 @@ pub struct GatewayConfig {
     pub providers: BTreeMap<String, Url>,
     /// Certificates for the upstreams, beyond the platform's.
     pub tls: UpstreamTls,
+    /// Proxies on the way to the upstreams.
+    pub proxies: Proxies,
     /// How long running exchanges may go on after the shutdown began, before they are cut.
     pub grace: Duration,
 }
 
 impl GatewayConfig {
-    /// One upstream, no providers, 10 seconds of grace.
+    /// One upstream, no providers, no proxies, 10 seconds of grace.
     pub fn new(upstream: Url) -> Self {
-        Self { upstream, providers: BTreeMap::new(), tls: UpstreamTls::default(), grace: Duration::from_secs(10) }
+        Self {
+            upstream,
+            providers: BTreeMap::new(),
+            tls: UpstreamTls::default(),
+            proxies: Proxies::default(),
+            grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -89,7 +99,8 @@ impl Gateway {
     /// Listens on an address; port 0 takes a free one.
     pub async fn bind(listen: SocketAddr, config: GatewayConfig, recorder: Arc<Recorder>) -> Result<Self> {
         let routes = Routes::new(&config.upstream, &config.providers)?;
-        let client = upstream::client(tls::client_config(&config.tls, routes.any_https())?);
+        let tls = tls::client_config(&config.tls, routes.any_https())?;
+        let client = UpstreamClient::new(tls, &config.proxies);
         let cannot_listen = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         Ok(Self {

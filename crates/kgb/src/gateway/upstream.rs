@@ -1,26 +1,29 @@
 //! The client side: pooled connections to the upstreams, HTTP/1.1 or, over TLS, HTTP/2 if the upstream offers it.
 //!
-//! Guaranteed: a connection attempt (DNS, TCP and TLS together) ends after [`CONNECT_TIMEOUT`]; a response may take as
+//! Guaranteed: a connection attempt (DNS, proxy, TCP and TLS together) ends after [`CONNECT_TIMEOUT`]; a response may take as
 //! long as it likes. A request is sent again only if its pooled connection turned out to be closed before a single byte of
 //! it was written.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
+use http::header::PROXY_AUTHORIZATION;
+use http::{Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tower_service::Service;
 
+use super::proxy::{Proxies, ProxyRules, Way};
 use super::taps::RequestBody;
 
-/// For DNS, TCP and TLS together.
+/// For DNS, TCP, proxy and TLS together.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kept below what servers and the boxes in between commonly allow, so that we are the ones who close.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -33,17 +36,36 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 
-pub(super) type UpstreamClient = Client<Connector, RequestBody>;
+/// Asks the upstreams.
+pub(super) struct UpstreamClient {
+    client: Client<Connector, RequestBody>,
+    rules: Arc<ProxyRules>,
+}
 
-/// Builds the client.
-pub(super) fn client(tls: ClientConfig) -> UpstreamClient {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(TCP_KEEPALIVE));
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let https =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp);
+impl UpstreamClient {
+    pub(super) fn new(tls: ClientConfig, proxies: &Proxies) -> Self {
+        let rules = Arc::new(ProxyRules::new(proxies));
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(TCP_KEEPALIVE));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        let way = Way::new(tcp.clone(), https().enable_http1().wrap_connector(tcp), rules.clone());
+        let connector = Connector(https().enable_all_versions().wrap_connector(way));
+        Self { client: client(connector), rules }
+    }
+
+    /// Sends a request, which is on record; what a proxy needs beside it is not.
+    pub(super) fn request(&self, mut request: Request<RequestBody>) -> ResponseFuture {
+        if let Some(credentials) = self.rules.authorization(request.uri()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, credentials.clone());
+        }
+        self.client.request(request)
+    }
+}
+
+fn client(connector: Connector) -> Client<Connector, RequestBody> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -56,7 +78,7 @@ pub(super) fn client(tls: ClientConfig) -> UpstreamClient {
         .http2_max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
         .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
         .set_host(false)
-        .build(Connector(https))
+        .build(connector)
 }
 
 /// More than any API sends; hyper's own default is 100.
@@ -65,9 +87,9 @@ pub(super) const MAX_HEADERS: usize = 256;
 /// The HTTPS connector with one deadline over all its steps: without it, an upstream that accepts the connection and
 /// then says nothing during the TLS handshake would hold a request forever.
 #[derive(Clone)]
-pub(super) struct Connector(HttpsConnector<HttpConnector>);
+pub(super) struct Connector(HttpsConnector<Way>);
 
-type Connected = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+type Connected = <HttpsConnector<Way> as Service<Uri>>::Response;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service<Uri> for Connector {

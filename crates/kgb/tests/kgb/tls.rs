@@ -5,10 +5,10 @@ use kgb::{Recorder, RecorderConfig};
 use winni::model::Outcome;
 
 use crate::support::Rig;
-use crate::tls_upstream::{Authority, Demands, NAME, serve};
+use crate::tls_upstream::{Authority, Demands, LOCAL, serve};
 
 const POST: &str = "POST /v1/messages HTTP/1.1\r\nHost: gateway.example\r\nContent-Length: 5\r\n\r\nhello";
-const BOTH: Demands = Demands { alpn: &["h2", "http/1.1"], client_certificate: false };
+const BOTH: Demands = Demands { name: LOCAL, alpn: &["h2", "http/1.1"], client_certificate: false };
 
 /// What the client is answered, and the exchange's outcome.
 async fn ask(change: impl FnOnce(&mut GatewayConfig)) -> (String, String, Outcome) {
@@ -25,9 +25,9 @@ async fn an_upstream_that_is_particular_about_names_answers_in_each_protocol() {
     let kinds: [(&[&str], &str); 4] =
         [(&["h2", "http/1.1"], "HTTP/2.0"), (&["h2"], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1"), (&[], "HTTP/1.1")];
     for (alpn, protocol) in kinds {
-        let address = serve(&authority, Demands { alpn, client_certificate: false }).await;
+        let address = serve(&authority, Demands { alpn, ..BOTH }).await;
         let (head, body, outcome) = ask(|gateway| {
-            gateway.upstream = format!("https://{NAME}:{}", address.port()).parse().unwrap();
+            gateway.upstream = format!("https://{LOCAL}:{}", address.port()).parse().unwrap();
             gateway.tls.ca_file = Some(authority.file());
         })
         .await;
@@ -57,7 +57,7 @@ async fn an_unknown_authority_is_refused_and_the_reason_says_what_to_do() {
     let address = serve(&authority, BOTH).await;
     for ca_file in [None, Some(other.file())] {
         let (head, body, outcome) = ask(|gateway| {
-            gateway.upstream = format!("https://{NAME}:{}", address.port()).parse().unwrap();
+            gateway.upstream = format!("https://{LOCAL}:{}", address.port()).parse().unwrap();
             gateway.tls.ca_file = ca_file;
         })
         .await;
@@ -87,7 +87,7 @@ async fn an_upstream_that_demands_a_certificate_gets_it() {
     let authority = Authority::new();
     let (certificate, key) = authority.identity("gateway.example");
     let address = serve(&authority, Demands { client_certificate: true, ..BOTH }).await;
-    let upstream = format!("https://{NAME}:{}", address.port());
+    let upstream = format!("https://{LOCAL}:{}", address.port());
     let (head, body, _) = ask(|gateway| {
         gateway.upstream = upstream.parse().unwrap();
         gateway.tls.ca_file = Some(authority.file());

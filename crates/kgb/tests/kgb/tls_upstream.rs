@@ -16,8 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::LazyConfigAcceptor;
 
-/// What it wants to be called.
-pub(crate) const NAME: &str = "localhost";
+/// A name that leads to it without any proxy.
+pub(crate) const LOCAL: &str = "localhost";
 
 /// A certificate authority that nobody knows.
 pub(crate) struct Authority {
@@ -71,7 +71,7 @@ impl Authority {
         } else {
             builder.with_no_client_auth()
         };
-        let (certificate, key) = self.sign(&[NAME, "127.0.0.1"]);
+        let (certificate, key) = self.sign(&[demands.name, "127.0.0.1"]);
         let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut config = builder.with_single_cert(chain, key).unwrap();
@@ -83,6 +83,8 @@ impl Authority {
 /// How the upstream speaks, and what it wants beyond being named right.
 #[derive(Clone, Copy)]
 pub(crate) struct Demands {
+    /// What it wants to be called.
+    pub(crate) name: &'static str,
     /// What it can choose from.
     pub(crate) alpn: &'static [&'static str],
     pub(crate) client_certificate: bool,
@@ -96,20 +98,21 @@ pub(crate) async fn serve(authority: &Authority, demands: Demands) -> SocketAddr
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(connection(stream, config.clone(), format!("{NAME}:{}", address.port())));
+            tokio::spawn(connection(stream, config.clone(), demands.name, address.port()));
         }
     });
     address
 }
 
 /// A connection that fails its handshake just ends: the client's side of it is what tests look at.
-async fn connection(stream: TcpStream, config: Arc<rustls::ServerConfig>, host: String) {
+async fn connection(stream: TcpStream, config: Arc<rustls::ServerConfig>, name: &str, port: u16) {
     let Ok(start) = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await else { return };
     let hello = start.client_hello();
     let offered: Vec<Vec<u8>> = hello.alpn().into_iter().flatten().map(<[u8]>::to_vec).collect();
-    let named_right = hello.server_name() == Some(NAME) && offered == [b"h2".to_vec(), b"http/1.1".to_vec()];
+    let named_right = hello.server_name() == Some(name) && offered == [b"h2".to_vec(), b"http/1.1".to_vec()];
     let Ok(stream) = start.into_stream(config).await else { return };
     let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec).unwrap_or_default();
+    let host = format!("{name}:{port}");
     let service = service_fn(move |request| answer(request, named_right, host.clone()));
     let _ = if protocol == b"h2" {
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
