@@ -5,6 +5,10 @@
 //! [`restore`] gives the exact bytes again. It works on bytes and never needs to understand them: whatever it takes
 //! out, the insertions put back, so a wrong guess costs bytes and never correctness.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::varint::{self, Input};
 
 /// Texts that are taken out so often that a manifest names them by number. Frozen: append only.
@@ -49,8 +53,7 @@ pub(crate) fn restore(normal: &[u8], taken: &[Insertion]) -> Option<Vec<u8>> {
 }
 
 fn take_cache_controls(text: &mut Vec<u8>, taken: &mut Vec<Insertion>) {
-    const STARTS: [&[u8]; 2] = [br#","cache_control":{"#, br#", "cache_control": {"#];
-    for start in STARTS {
+    for start in CACHE_CONTROL.iter() {
         let mut from = 0;
         while let Some(offset) = find(text, start, from) {
             let Some(length) = text[offset..].iter().position(|&b| b == b'}').map(|p| p + 1) else {
@@ -63,11 +66,10 @@ fn take_cache_controls(text: &mut Vec<u8>, taken: &mut Vec<Insertion>) {
 }
 
 fn take_sole_text_block(text: &mut Vec<u8>, taken: &mut Vec<Insertion>) {
-    const BEFORE: &[u8] = br#""content":[{"type":"text","text":"#;
     let open = KNOWN[2];
     let close = KNOWN[3];
-    let Some(at) = find(text, BEFORE, 0) else { return };
-    let string = at + BEFORE.len();
+    let Some(at) = find(text, &SOLE_TEXT, 0) else { return };
+    let string = at + SOLE_TEXT.needle().len();
     let Some(end) = string_end(text, string) else { return };
     if !text[end..].starts_with(close) {
         return;
@@ -94,8 +96,13 @@ fn string_end(text: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-fn find(text: &[u8], needle: &[u8], from: usize) -> Option<usize> {
-    memchr::memmem::find(text.get(from..)?, needle).map(|p| from + p)
+/// The texts that are looked for in every element: preparing a search costs more than searching a short element.
+static CACHE_CONTROL: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| [Finder::new(br#","cache_control":{"#), Finder::new(br#", "cache_control": {"#)]);
+static SOLE_TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""content":[{"type":"text","text":"#));
+
+fn find(text: &[u8], needle: &Finder<'_>, from: usize) -> Option<usize> {
+    needle.find(text.get(from..)?).map(|p| from + p)
 }
 
 pub(crate) fn encode(taken: &[Insertion], out: &mut Vec<u8>) {

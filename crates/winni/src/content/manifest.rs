@@ -101,7 +101,10 @@ impl Manifest {
                     body.extend_from_slice(&array.separator);
                 }
                 let normal = block(&element.hash)?;
-                body.extend_from_slice(&element::restore(&normal, &element.taken).ok_or_else(misfit)?);
+                match element.taken.is_empty() {
+                    true => body.extend_from_slice(&normal),
+                    false => body.extend_from_slice(&element::restore(&normal, &element.taken).ok_or_else(misfit)?),
+                }
             }
         }
         body.extend_from_slice(literal(&mut rest, lengths.next())?);

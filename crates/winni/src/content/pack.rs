@@ -18,7 +18,7 @@ const CODEC_ZSTD_DICTIONARY_1: u8 = 1;
 /// What API traffic looks like, so that even the first piece of a pack has something to refer to.
 const DICTIONARY: &[u8] = include_bytes!("dictionary.txt");
 
-const LEVEL: i32 = 6;
+const LEVEL: i32 = 3;
 
 /// The stream of one open pack.
 pub(crate) struct PackWriter {

@@ -94,7 +94,7 @@ pub(super) fn store(
     let kept = writer.keep(envelope, whole, &*exchange.request_body, &*exchange.response_body, first_base)?;
     let conversation = target.as_ref().map(|t| t.conversation);
     let row = RowContext { lines, recorder, seq, session, conversation, reading: &reading, answer: answer.as_ref() };
-    let id = row.insert(&exchange, &kept)?;
+    let id = row.insert(&exchange, &kept, memory)?;
     if let Some(target) = &target {
         lines.add(target.conversation, id, &turns, exchange.started_at)?;
         memory.remember(target.conversation, id, &kept);
@@ -165,8 +165,8 @@ struct RowContext<'a> {
 }
 
 impl RowContext<'_> {
-    fn insert(&self, exchange: &CapturedExchange, kept: &Kept) -> Result<i64> {
-        let name = |text: &str| self.lines.name(text);
+    fn insert(&self, exchange: &CapturedExchange, kept: &Kept, memory: &mut Memory) -> Result<i64> {
+        let mut name = |text: &str| memory.name(self.lines, text);
         let usage = self.answer.map(|a| a.usage).unwrap_or_default();
         let model = self.answer.and_then(|a| a.model.as_deref()).or(self.reading.model.as_deref());
         let cost = model.and_then(|m| pricing::cost_nano(m, &usage));
@@ -205,7 +205,7 @@ impl RowContext<'_> {
                 exchange.outcome as i64,
                 exchange.durability as i64,
                 name(&exchange.upstream)?,
-                model.map(name).transpose()?,
+                model.map(&mut name).transpose()?,
                 exchange.response_head.as_ref().is_some_and(response::is_stream),
                 exchange.request_body.size() as i64,
                 exchange.response_body.size() as i64,
@@ -214,7 +214,7 @@ impl RowContext<'_> {
                 usage.cache_read_tokens.map(|t| t as i64),
                 usage.cache_write_tokens.map(|t| t as i64),
                 cost,
-                exchange.key_fingerprint.as_deref().map(name).transpose()?,
+                exchange.key_fingerprint.as_deref().map(&mut name).transpose()?,
                 kept.envelope.pack,
                 kept.envelope.offset,
                 kept.envelope.length,

@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 use super::blocks::OpenPacks;
 use super::bodies::{Base, Kept};
 use super::body_reader::BodyReader;
+use super::lines::Lines;
 use crate::content::manifest::{BlockHash, Manifest};
 use crate::conversation::identity::{MessageDigest, Role};
 use crate::recent::Recent;
@@ -20,6 +21,7 @@ pub(super) struct Memory {
     pub(super) raw: Recent<BlockHash, Arc<[u8]>>,
     pub(super) messages: Recent<BlockHash, (Role, MessageDigest)>,
     manifests: HashMap<i64, Base>,
+    names: HashMap<String, i64>,
     erasures: i64,
 }
 
@@ -27,6 +29,7 @@ pub(super) struct Memory {
 const RAW_BYTES: usize = 8 * 1024 * 1024;
 const MAX_MESSAGES: usize = 50_000;
 const MAX_MANIFESTS: usize = 64;
+const MAX_NAMES: usize = 1_000;
 
 impl Memory {
     pub(super) fn new(key: [u8; 32]) -> Self {
@@ -36,6 +39,7 @@ impl Memory {
             raw: Recent::new(RAW_BYTES),
             messages: Recent::new(MAX_MESSAGES),
             manifests: HashMap::new(),
+            names: HashMap::new(),
             erasures: 0,
         }
     }
@@ -44,6 +48,7 @@ impl Memory {
         self.packs.forget();
         self.raw.clear();
         self.manifests.clear();
+        self.names.clear();
     }
 
     /// Another process may have erased what is remembered here as stored.
@@ -56,6 +61,19 @@ impl Memory {
             self.erasures = erasures;
         }
         Ok(())
+    }
+
+    /// The number of a text that many rows share.
+    pub(super) fn name(&mut self, lines: Lines<'_>, text: &str) -> Result<i64> {
+        if let Some(&id) = self.names.get(text) {
+            return Ok(id);
+        }
+        let id = lines.name(text)?;
+        if self.names.len() >= MAX_NAMES {
+            self.names.clear();
+        }
+        self.names.insert(text.to_owned(), id);
+        Ok(id)
     }
 
     /// The newest request of the conversation, to write the next one's manifest relative to it.
