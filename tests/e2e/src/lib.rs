@@ -9,6 +9,7 @@
 //! * [`load`]: clients that keep a recorder busy and remember what they got.
 //! * [`disk_fault`]: a disk that is full or read-only while a test says so.
 //! * [`power_cut`]: a folder that loses what was not synced.
+//! * [`flood`]: an upstream for bodies of any size; [`resources`]: what a process holds meanwhile.
 //! * [`generator`]: agent sessions of the shape that real clients produce, from a seed.
 //!
 //! Nothing here sleeps to let something happen: every wait is for a condition and ends with a deadline ([`wait`]).
@@ -19,6 +20,7 @@ pub mod claude;
 pub mod disk_fault;
 pub mod fake_api;
 pub mod fixtures;
+pub mod flood;
 pub mod generator;
 pub mod http;
 pub mod load;
@@ -28,6 +30,7 @@ pub mod process;
 pub mod random;
 pub mod raw_client;
 pub mod recorder;
+pub mod resources;
 pub mod stage;
 pub mod terminal;
 pub mod verify;

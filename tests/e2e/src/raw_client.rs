@@ -134,19 +134,24 @@ impl Connection {
 
     /// Reads a response and tells `progress` the body's bytes as they come, all of them so far.
     pub fn response_seen(&mut self, method: &str, progress: &mut dyn FnMut(&[u8])) -> Seen {
-        let head = match http::read_head(&mut self.reader) {
-            Ok(head) => head,
-            Err((fragment, ending)) => {
-                return Seen { head: None, fragment, body: Vec::new(), ending };
-            }
-        };
         let mut body = Vec::new();
-        let framing = head.response_framing(method);
-        let ending = http::read_body(&mut self.reader, framing, &mut |piece| {
+        let seen = self.response_pieces(method, &mut |piece| {
             body.extend_from_slice(piece);
             progress(&body);
         });
-        Seen { head: Some(head), fragment: Vec::new(), body, ending }
+        Seen { body, ..seen }
+    }
+
+    /// Reads a response of any size and hands on the pieces of its body as they come; what is returned has none of them.
+    pub fn response_pieces(&mut self, method: &str, piece: &mut dyn FnMut(&[u8])) -> Seen {
+        let seen = |head, fragment, ending| Seen { head, fragment, body: Vec::new(), ending };
+        match http::read_head(&mut self.reader) {
+            Ok(head) => {
+                let ending = http::read_body(&mut self.reader, head.response_framing(method), piece);
+                seen(Some(head), Vec::new(), ending)
+            }
+            Err((fragment, ending)) => seen(None, fragment, ending),
+        }
     }
 
     /// How long [`Self::response`] listens to a silent connection.
