@@ -18,6 +18,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::client_io::ClientState;
+use super::pace::Busy;
 use super::taps::ResponseTap;
 
 /// Why a body breaks off in front of its reader.
@@ -287,5 +288,37 @@ impl Body for ResponseBody {
             Self::Forwarded(body) => body.size_hint(),
             Self::Own(body) => body.size_hint(),
         }
+    }
+}
+
+/// A response's body that keeps its connection busy while it is there.
+pub(super) struct Attended {
+    body: ResponseBody,
+    _busy: Busy,
+}
+
+impl Attended {
+    pub(super) fn new(body: ResponseBody, busy: Busy) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl Body for Attended {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

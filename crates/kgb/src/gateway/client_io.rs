@@ -1,10 +1,12 @@
-//! The client's connection, as hyper uses it, with two things that hyper does not offer.
+//! The client's connection, as hyper uses it, with three things that hyper does not offer.
 //!
 //! - It can be told to end with a reset instead of an orderly close, so that a client sees of a broken upstream what it
 //!   would have seen without us.
 //! - It says when everything that was written has gone to the kernel. hyper drops what it has buffered when a body
 //!   fails; a body that is about to fail first waits for [`ClientState::poll_flushed`], so that the client gets every
 //!   byte that the upstream sent before it broke.
+//! - It knows how long the client has kept us waiting ([`Pace`]); hyper's own clock for heads runs while a connection is
+//!   idle, too.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,6 +19,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::pace::Pace;
+
 /// What the connection and the exchanges on it tell each other. Shared by [`ClientIo`] (owner of the socket) and the
 /// response body that is being sent.
 #[derive(Default)]
@@ -24,6 +28,7 @@ pub(super) struct ClientState {
     reset: AtomicBool,
     flushes: AtomicU64,
     waiting: Mutex<Option<Waker>>,
+    pub(super) pace: Pace,
 }
 
 impl ClientState {
@@ -78,7 +83,11 @@ impl Drop for ClientIo {
 
 impl Read for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_ready() {
+            self.state.pace.arrived();
+        }
+        read
     }
 }
 

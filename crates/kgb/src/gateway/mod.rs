@@ -16,6 +16,7 @@ mod client_io;
 mod forward;
 mod hop;
 mod own;
+mod pace;
 mod proxy;
 mod refuse;
 mod route;
@@ -29,16 +30,24 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::{Error, Recorder, Result};
+use body::Attended;
 use client_io::{ClientIo, ClientState};
+use forward::Hangup;
+use pace::Busy;
+pub use pace::Limits;
 pub use proxy::Proxies;
 pub use route::RouteError;
 use route::Routes;
@@ -52,6 +61,9 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// After a failed accept (no descriptors left, most likely) the listener rests, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A client that is idle for so long is asked by TCP whether it is still there.
+const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// Where to forward to, and how to stop.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -63,18 +75,21 @@ pub struct GatewayConfig {
     pub tls: UpstreamTls,
     /// Proxies on the way to the upstreams.
     pub proxies: Proxies,
+    /// What clients may take.
+    pub limits: Limits,
     /// How long running exchanges may go on after the shutdown began, before they are cut.
     pub grace: Duration,
 }
 
 impl GatewayConfig {
-    /// One upstream, no providers, no proxies, 10 seconds of grace.
+    /// One upstream, no providers, no proxies, the usual limits, 10 seconds of grace.
     pub fn new(upstream: Url) -> Self {
         Self {
             upstream,
             providers: BTreeMap::new(),
             tls: UpstreamTls::default(),
             proxies: Proxies::default(),
+            limits: Limits::default(),
             grace: Duration::from_secs(10),
         }
     }
@@ -92,6 +107,7 @@ pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     shared: Arc<Shared>,
+    limits: Limits,
     grace: Duration,
 }
 
@@ -107,6 +123,7 @@ impl Gateway {
             address: listener.local_addr().map_err(cannot_listen)?,
             listener,
             shared: Arc::new(Shared { recorder, routes, client }),
+            limits: config.limits,
             grace: config.grace,
         })
     }
@@ -121,10 +138,16 @@ impl Gateway {
     pub async fn run(self, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
+        let room = Arc::new(Semaphore::new(self.limits.connections));
         let accepting = async {
-            loop {
+            // Taken before there is a connection: who does not fit waits in the kernel's queue. Never closed.
+            while let Ok(place) = room.clone().acquire_owned().await {
                 if let Some(stream) = accept(&self.listener).await {
-                    let connection = serve(self.shared.clone(), stream, shutdown.clone());
+                    let serving = serve(self.shared.clone(), stream, self.limits, shutdown.clone());
+                    let connection = async move {
+                        serving.await;
+                        drop(place);
+                    };
                     connections.spawn(cut.clone().run_until_cancelled_owned(connection));
                 }
             }
@@ -153,13 +176,29 @@ async fn accept(listener: &TcpListener) -> Option<TcpStream> {
 }
 
 /// One client's connection. Dropping this future cuts it.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, shutdown: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot turn off Nagle's algorithm");
-    }
+async fn serve(shared: Arc<Shared>, stream: TcpStream, limits: Limits, shutdown: CancellationToken) {
+    set_options(&stream);
     let client = Arc::new(ClientState::default());
     let io = ClientIo::new(stream, client.clone());
-    let service = service_fn(move |request| forward::exchange(shared.clone(), client.clone(), request));
+    tokio::select! {
+        () = speak_http1(shared, io, client.clone(), shutdown) => {}
+        late = client.pace.late(&limits, true) => {
+            tracing::debug!(?late, "a client keeps us waiting; its connection is closed");
+        }
+    }
+}
+
+/// None of them is needed for correctness, so that one that cannot be set is no reason to turn a client away.
+fn set_options(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(CLIENT_KEEPALIVE);
+    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = set {
+        tracing::debug!(%error, "cannot set a connection's options");
+    }
+}
+
+async fn speak_http1(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>, shutdown: CancellationToken) {
+    let service = service_fn(move |request| attend(shared.clone(), client.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
@@ -181,4 +220,15 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, shutdown: CancellationTok
     if let Err(error) = ended {
         tracing::debug!(%error, "a client's connection ended early");
     }
+}
+
+/// An exchange, during which the connection is busy: until its answer has gone out whole.
+async fn attend(
+    shared: Arc<Shared>,
+    client: Arc<ClientState>,
+    request: Request<Incoming>,
+) -> std::result::Result<Response<Attended>, Hangup> {
+    let busy = Busy::new(client.clone());
+    let answer = forward::exchange(shared, client, request).await?;
+    Ok(answer.map(|body| Attended::new(body, busy)))
 }

@@ -4,6 +4,7 @@
 mod drain;
 mod faults;
 mod forwarding;
+mod limits;
 mod proxies;
 mod support;
 mod tls;

@@ -1,0 +1,149 @@
+//! How long a client's connection may keep us waiting while it asks for nothing.
+//!
+//! Guaranteed: a connection on which an exchange is under way has all the time in the world. One that has begun a
+//! request's head and does not end it is closed after [`Limits::header_read`], one that is idle after [`Limits::idle`];
+//! either at most [`Limits::header_read`] late, because the clock is looked at that often and not with every request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::client_io::ClientState;
+
+/// What clients may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From the first byte of a request's head to its last.
+    pub header_read: Duration,
+    /// Between exchanges. Agents think long between two requests, and like to find their connection again.
+    pub idle: Duration,
+    /// Connections at once. Beyond it the policy is to wait: a new connection stays in the kernel's queue until another
+    /// one ends. Nobody is turned away, and no descriptors run out.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    /// 30 seconds, 15 minutes, 4096 connections.
+    fn default() -> Self {
+        Self { header_read: Duration::from_secs(30), idle: Duration::from_secs(15 * 60), connections: 4096 }
+    }
+}
+
+/// What a connection is doing, and since when.
+pub(super) struct Pace {
+    opened: Instant,
+    exchanges: AtomicUsize,
+    /// Milliseconds since `opened`, counted from 1; 0: no head has begun.
+    head_since: AtomicU64,
+    /// Milliseconds since `opened`.
+    idle_since: AtomicU64,
+}
+
+/// What took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    Head,
+    Idle,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let start = || AtomicU64::new(0);
+        Self { opened: Instant::now(), exchanges: AtomicUsize::new(0), head_since: start(), idle_since: start() }
+    }
+}
+
+impl Pace {
+    /// Bytes have come from the client.
+    pub(super) fn arrived(&self) {
+        if self.exchanges.load(Ordering::Acquire) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(self.now() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when the client has taken too long. `heads`: what comes outside of exchanges is the head of one.
+    pub(super) async fn late(&self, limits: &Limits, heads: bool) -> Late {
+        loop {
+            let look_again = Instant::now() + limits.header_read;
+            let next = match self.deadline(limits, heads) {
+                Some((deadline, late)) if deadline <= Instant::now() => return late,
+                Some((deadline, _)) => deadline.min(look_again),
+                None => look_again,
+            };
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    fn deadline(&self, limits: &Limits, heads: bool) -> Option<(Instant, Late)> {
+        if self.exchanges.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let at = |milliseconds| self.opened + Duration::from_millis(milliseconds);
+        match self.head_since.load(Ordering::Relaxed) {
+            since if since > 0 && heads => Some((at(since - 1) + limits.header_read, Late::Head)),
+            _ => Some((at(self.idle_since.load(Ordering::Relaxed)) + limits.idle, Late::Idle)),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+}
+
+/// An exchange under way; it is when this is dropped.
+pub(super) struct Busy(Arc<ClientState>);
+
+impl Busy {
+    pub(super) fn new(client: Arc<ClientState>) -> Self {
+        client.pace.exchanges.fetch_add(1, Ordering::AcqRel);
+        client.pace.head_since.store(0, Ordering::Relaxed);
+        Self(client)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let pace = &self.0.pace;
+        pace.idle_since.store(pace.now(), Ordering::Relaxed);
+        pace.exchanges.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { header_read: Duration::from_secs(30), idle: Duration::from_secs(600), connections: 1 };
+
+    /// Seconds from the connection's beginning until it is late; rounded down, as a test takes milliseconds.
+    fn seconds(client: &ClientState, heads: bool) -> Option<(u64, Late)> {
+        let (deadline, late) = client.pace.deadline(&LIMITS, heads)?;
+        Some(((deadline - client.pace.opened).as_secs(), late))
+    }
+
+    #[test]
+    fn a_connection_may_be_idle_for_long_and_a_head_may_not_take_long() {
+        let client = Arc::new(ClientState::default());
+        assert_eq!(seconds(&client, true), Some((600, Late::Idle)));
+        client.pace.arrived();
+        assert_eq!(seconds(&client, true), Some((30, Late::Head)));
+        assert_eq!(seconds(&client, false), Some((600, Late::Idle)), "where there are no heads, none is waited for");
+        drop(Busy::new(client.clone()));
+        assert_eq!(seconds(&client, true), Some((600, Late::Idle)), "the head has ended");
+    }
+
+    #[test]
+    fn an_exchange_has_all_the_time_in_the_world() {
+        let client = Arc::new(ClientState::default());
+        let (one, other) = (Busy::new(client.clone()), Busy::new(client.clone()));
+        client.pace.arrived();
+        assert_eq!(seconds(&client, true), None);
+        drop(one);
+        assert_eq!(seconds(&client, true), None, "the other goes on");
+        drop(other);
+        assert_eq!(seconds(&client, true), Some((600, Late::Idle)));
+    }
+}
