@@ -1,0 +1,91 @@
+//! The model API of the benches: reads the request to its end and gives one of two fixed answers.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// The bytes of the answer.
+pub(crate) fn answer(streamed: bool) -> Vec<u8> {
+    if streamed {
+        events().concat()
+    } else {
+        format!(
+            r#"{{"type":"message","role":"assistant","content":[{{"type":"text","text":"{}"}}]}}"#,
+            "y".repeat(1400)
+        )
+        .into_bytes()
+    }
+}
+
+fn events() -> Vec<Vec<u8>> {
+    let event = |kind: &str, data: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\"{data}}}\n\n").into_bytes();
+    let mut events = vec![
+        event(
+            "message_start",
+            r#","message":{"role":"assistant","model":"claude-sonnet-4-5","usage":{"input_tokens":1}}"#,
+        ),
+        event("content_block_start", r#","index":0,"content_block":{"type":"text","text":""}"#),
+        event("ping", ""),
+    ];
+    let words = |n: usize| format!(r#","index":0,"delta":{{"type":"text_delta","text":"word {n} of it"}}"#);
+    events.extend((0..40).map(|n| event("content_block_delta", &words(n))));
+    events.push(event("content_block_stop", r#","index":0"#));
+    events.push(event("message_delta", r#","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":40}"#));
+    events.push(event("message_stop", ""));
+    events
+}
+
+/// Events one by one: each is flushed before the next is given.
+struct Events(std::vec::IntoIter<Vec<u8>>, bool);
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.1 = !self.1;
+        if self.1 {
+            // Between two events the connection is polled, and writes what it has.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.0.next().map(|event| Ok(Frame::data(Bytes::from(event)))))
+    }
+}
+
+/// Serves on a free port, which it prints, until it is killed.
+pub(crate) async fn serve() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(reply)));
+    }
+}
+
+async fn reply(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infallible>>, hyper::Error> {
+    let streamed = request.headers().get("x-bench-stream").is_some_and(|v| v == "1");
+    let mut body = request.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    let (kind, body) = if streamed {
+        ("text/event-stream", Events(events().into_iter(), false).boxed())
+    } else {
+        ("application/json", http_body_util::Full::new(Bytes::from(answer(false))).boxed())
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));
+    Ok(response)
+}
