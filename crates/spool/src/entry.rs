@@ -1,11 +1,15 @@
 //! One running item of the log: begun, appended to, and ended exactly once: by its owner, by being dropped, or by recovery.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::format::{Channel, Flags, Kind, Position};
+use crate::lock;
+use crate::piece::{Claim, Piece, part_pieces};
+use crate::repeats::Stream;
 use crate::spool::Spool;
-use crate::writer::{Claim, Piece, Writer, part_pieces};
+use crate::writer::Writer;
 
 /// One running item of a [`Spool`]. It may be shared between threads (behind an `Arc`); its records get the order of the
 /// calls. An entry that is dropped without being finished is ended with [`Flags::ABANDONED`], as far as the disk allows.
@@ -16,11 +20,13 @@ pub struct Entry {
     begun: Position,
     /// Only changed under the writer's lock.
     closed: AtomicBool,
+    /// Only used under the writer's lock. `None`: no channel of it is expected to repeat what was written.
+    stream: Mutex<Option<Stream>>,
 }
 
 impl Entry {
-    pub(crate) const fn new(spool: Spool, seq: u64, begun: Position) -> Self {
-        Self { spool, seq, begun, closed: AtomicBool::new(false) }
+    pub(crate) const fn new(spool: Spool, seq: u64, begun: Position, stream: Option<Stream>) -> Self {
+        Self { spool, seq, begun, closed: AtomicBool::new(false), stream: Mutex::new(stream) }
     }
 
     /// The entry's sequence number.
@@ -42,7 +48,7 @@ impl Entry {
 
     /// Appends several parts, all or nothing, in one write.
     pub fn append_all(&self, parts: &[(Channel, &[u8])]) -> Result<Position> {
-        self.write(|writer| writer.append(Claim::Part, self.seq, part_pieces(parts)))
+        self.write(|writer| writer.append(Claim::Part, self.seq, part_pieces(parts), lock(&self.stream).as_mut()))
     }
 
     /// Appends last parts and the End, all or nothing, in one write, and consumes the entry. When it fails the entry is ended as
@@ -60,7 +66,9 @@ impl Entry {
     fn end(&self, parts: &[(Channel, &[u8])], flags: Flags, payload: &[u8]) -> Result<Position> {
         let end = std::iter::once(Piece::control(Kind::End { flags }, payload));
         self.write(|writer| {
-            let end = writer.append(Claim::End, self.seq, part_pieces(parts).chain(end))?;
+            let mut stream = lock(&self.stream);
+            let end = writer.append(Claim::End, self.seq, part_pieces(parts).chain(end), stream.as_mut())?;
+            *stream = None;
             self.closed.store(true, Ordering::Relaxed);
             Ok(end)
         })

@@ -122,6 +122,20 @@ impl Folder {
     }
 }
 
+/// Creates the root folder, and its parents where they are missing, and makes the names of those that were created durable. (Or
+/// nothing below them would survive a loss of power, however well it was synced.)
+fn create_root(fs: &dyn FileSystem, root: &Path) -> Result<()> {
+    let is_missing = |dir: &&Path| matches!(fs.names(dir), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let named = |dir: &Path| !dir.as_os_str().is_empty();
+    let missing: Vec<_> = root.ancestors().filter(|dir| named(dir)).take_while(is_missing).collect();
+    fs.create_dir_all(root).map_err(Error::io("creating the spool's root folder"))?;
+    for dir in missing {
+        let parent = dir.parent().filter(|parent| named(parent)).unwrap_or(Path::new("."));
+        fs.sync_dir(parent).map_err(Error::io("syncing the folder of the spool's root folder"))?;
+    }
+    Ok(())
+}
+
 /// A folder that has been locked under its temporary name and not yet been given its own.
 #[derive(Debug)]
 pub(crate) struct Newborn {
@@ -134,7 +148,7 @@ pub(crate) struct Newborn {
 impl Newborn {
     /// Creates and locks a folder for a new recorder below `root`; `id` gives an id for each try.
     pub(crate) fn create(fs: &Arc<dyn FileSystem>, root: &Path, id: &mut dyn FnMut() -> RecorderId) -> Result<Self> {
-        fs.create_dir_all(root).map_err(Error::io("creating the spool's root folder"))?;
+        create_root(&**fs, root)?;
         for _ in 0..BIRTHS {
             let recorder = id();
             let home = root.join(recorder.to_string());

@@ -20,6 +20,8 @@ pub(crate) const RECORD_HEADER_BYTES: u64 = 32;
 pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
 
 const MAGIC: [u8; 8] = *b"ICCMSPL\n";
+/// The stored kind of a Part that says where its bytes stand, in place of the bytes.
+const COMPOSED_PART: u8 = 7;
 
 /// Who recorded: one life of one recording process. A new process is a new recorder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,7 +117,7 @@ impl Kind {
         Some(match kind {
             1 => Self::LifeBegin,
             2 => Self::Begin,
-            3 => Self::Part(Channel(channel)),
+            3 | COMPOSED_PART => Self::Part(Channel(channel)),
             4 => Self::End { flags },
             5 => Self::Note,
             6 => Self::LifeEnd { flags },
@@ -134,6 +136,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) first_seq: u64,
     /// Wall clock (ns since 1970) at monotonic zero of this life.
     pub(crate) began_unix_ns: u64,
+    /// How long the segment before this one was when it was left: what a loss of power takes from its end leaves no other
+    /// trace. 0: there was none, or it was larger than 4 GiB.
+    pub(crate) previous_bytes: u32,
 }
 
 /// Why a segment header cannot be used.
@@ -157,6 +162,7 @@ impl SegmentHeader {
         bytes[32..40].copy_from_slice(&self.number.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.first_seq.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.began_unix_ns.to_le_bytes());
+        bytes[56..60].copy_from_slice(&self.previous_bytes.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..60]);
         bytes[60..64].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -180,13 +186,19 @@ impl SegmentHeader {
             number: u64_at(bytes, 32),
             first_seq: u64_at(bytes, 40),
             began_unix_ns: u64_at(bytes, 48),
+            previous_bytes: u32_at(bytes, 56),
         })
     }
 
     /// What the checksums of this segment's record headers start from.
     pub(crate) fn seed(&self) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(self.recorder.0.as_bytes()), &self.number.to_le_bytes())
+        seed(self.recorder, self.number)
     }
+}
+
+/// What the checksums of a segment's record headers start from.
+pub(crate) fn seed(recorder: RecorderId, segment: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(recorder.0.as_bytes()), &segment.to_le_bytes())
 }
 
 /// What stands before every payload.
@@ -195,6 +207,8 @@ pub(crate) struct RecordHeader {
     pub(crate) kind: Kind,
     /// Only [`Flags::CONTINUED`] is not already in the kind.
     pub(crate) continued: bool,
+    /// A Part whose payload is a table of where its bytes stand (see [`recipe`](crate::recipe)).
+    pub(crate) composed: bool,
     pub(crate) seq: u64,
     pub(crate) mono_ns: u64,
     pub(crate) payload_len: u32,
@@ -203,9 +217,12 @@ pub(crate) struct RecordHeader {
 
 impl RecordHeader {
     pub(crate) fn encode(&self, seed: u32) -> [u8; RECORD_HEADER_BYTES as usize] {
-        let (kind, channel, mut flags) = self.kind.code();
+        let (mut kind, channel, mut flags) = self.kind.code();
         if self.continued {
             flags |= Flags::CONTINUED.0;
+        }
+        if self.composed {
+            kind = COMPOSED_PART;
         }
         let mut bytes = [0; RECORD_HEADER_BYTES as usize];
         bytes[4..8].copy_from_slice(&self.payload_crc.to_le_bytes());
@@ -233,6 +250,7 @@ impl RecordHeader {
         Some(Self {
             kind: Kind::from_code(bytes[12], bytes[13], flags)?,
             continued: flags.contains(Flags::CONTINUED),
+            composed: bytes[12] == COMPOSED_PART,
             seq: u64_at(bytes, 16),
             mono_ns: u64_at(bytes, 24),
             payload_len,
@@ -241,13 +259,13 @@ impl RecordHeader {
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(word)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)

@@ -30,13 +30,21 @@
 //! The bytes on disk are described in `docs/spool-format.md`.
 
 mod blob;
+mod chunks;
 mod entry;
 mod error;
 mod filesystem;
 mod folder;
 mod format;
+mod piece;
+mod plan;
 mod reader;
+mod recipe;
 pub mod recovery;
+mod references;
+mod repeats;
+mod scan;
+mod segments;
 mod spool;
 mod sync;
 #[cfg(test)]

@@ -17,19 +17,22 @@ use crate::folder::{Folder, SegmentFiles};
 use crate::format::{
     HeaderFault, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
+use crate::recipe::{self, Head};
 use crate::spool::Spool;
 
-/// Where a record's payload lies. Read it with [`Reader::read`], or make a [`Blob`] of several.
+/// Where a record's payload lies (or, for bytes that stood in the log already, where it is written where they stand). Read it with [`Reader::read`], or make a [`Blob`] of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
     /// The segment's number.
     pub segment: u64,
-    /// The byte within the segment's file at which it begins.
+    /// The byte within the segment's file at which it, or the table of its extents, begins.
     pub offset: u64,
     /// Its length in bytes.
     pub len: u32,
     /// Its CRC-32C.
     pub(crate) crc: u32,
+    /// How many extents it is made of, by the table at `offset`; 0: it stands there itself.
+    pub(crate) extents: u32,
 }
 
 /// One record of the log.
@@ -59,10 +62,14 @@ pub struct Reader {
     files: Arc<SegmentFiles>,
     /// The spool that is followed; `None` for a folder at rest.
     live: Option<Spool>,
+    /// Of a folder at rest: what precedes this segment is released, its file is only kept for others.
+    first: u64,
     /// Where the next record begins.
     at: Position,
     current: Option<Current>,
     window: Window,
+    /// Where the segment before the position's ended.
+    left: Option<Position>,
     /// A last segment that has been reported as unreadable; not to be reported again at each call.
     given_up: Option<u64>,
 }
@@ -128,18 +135,19 @@ impl Reader {
     /// call; its owner had better [`follow`](Self::follow).)
     pub fn open(dir: &Path) -> Result<Self> {
         let folder = Folder { fs: Arc::new(Disk), dir: dir.to_owned() };
-        Self::at_rest(Arc::new(SegmentFiles::new(folder)))
+        Self::at_rest(Arc::new(SegmentFiles::new(folder)), 0)
     }
 
-    pub(crate) fn at_rest(files: Arc<SegmentFiles>) -> Result<Self> {
-        let mut reader = Self::new(files, None, 0);
+    /// Reads from the first segment that exists from `first` on.
+    pub(crate) fn at_rest(files: Arc<SegmentFiles>, first: u64) -> Result<Self> {
+        let mut reader = Self::new(files, None, first);
         reader.rewind()?;
         Ok(reader)
     }
 
-    fn new(files: Arc<SegmentFiles>, live: Option<Spool>, segment: u64) -> Self {
-        let at = Position { segment, offset: SEGMENT_HEADER_BYTES };
-        Self { files, live, at, current: None, window: Window::default(), given_up: None }
+    fn new(files: Arc<SegmentFiles>, live: Option<Spool>, first: u64) -> Self {
+        let at = Position { segment: first, offset: SEGMENT_HEADER_BYTES };
+        Self { files, live, first, at, current: None, window: Window::default(), left: None, given_up: None }
     }
 
     /// Where the next record will begin.
@@ -152,7 +160,7 @@ impl Reader {
     pub fn rewind(&mut self) -> Result<()> {
         let first = match &self.live {
             Some(spool) => spool.first_segment(),
-            None => self.segment_from(0)?.unwrap_or(0),
+            None => self.segment_from(self.first)?.unwrap_or(self.first),
         };
         self.resume_at(Position { segment: first, offset: SEGMENT_HEADER_BYTES });
         Ok(())
@@ -160,7 +168,7 @@ impl Reader {
 
     /// Goes on reading at a position that a record or [`position`](Self::position) gave. Any other position reads as damage.
     pub fn resume_at(&mut self, position: Position) {
-        self.current = None;
+        (self.current, self.left) = (None, None);
         self.at = Position { offset: position.offset.max(SEGMENT_HEADER_BYTES), ..position };
     }
 
@@ -174,7 +182,7 @@ impl Reader {
             }
             let position = self.at;
             match self.peek()? {
-                Next::Record(header) => return Ok(self.step_over(&header)),
+                Next::Record(header) => return self.step_over(&header),
                 Next::End if self.leave() => {}
                 Next::Torn if self.leave() => {
                     return Err(Error::Damaged { position, what: "the segment ends within a record" });
@@ -188,7 +196,7 @@ impl Reader {
     pub fn read(&self, payload: &Payload) -> Result<Vec<u8>> {
         let len = payload.len as usize;
         match self.window.get(payload.segment, payload.offset, len) {
-            Some(bytes) if crc32c::crc32c(bytes) == payload.crc => Ok(bytes.to_vec()),
+            Some(bytes) if payload.extents == 0 && crc32c::crc32c(bytes) == payload.crc => Ok(bytes.to_vec()),
             // What is read ahead and wrong is read again: only the disk's word counts.
             _ => {
                 let mut bytes = Vec::new();
@@ -218,7 +226,12 @@ impl Reader {
         match read_header(&*file, number)? {
             Ok(header) => {
                 self.current = Some(Current { header, seed: header.seed(), file, end: 0, is_left: false });
-                Ok(true)
+                match self.left.take() {
+                    Some(position) if position.offset < u64::from(header.previous_bytes) => {
+                        Err(Error::Damaged { position, what: "the segment's end is missing" })
+                    }
+                    _ => Ok(true),
+                }
             }
             Err(HeaderFault::Version(version)) => Err(Error::Version(version)),
             Err(HeaderFault::Unwritten) if !self.is_left(number)? => Ok(false),
@@ -272,25 +285,25 @@ impl Reader {
     }
 
     fn header_at_position(&mut self) -> Result<Option<RecordHeader>> {
-        let Some(current) = &self.current else { return Ok(None) };
-        let Position { segment, offset } = self.at;
-        let len = RECORD_HEADER_BYTES as usize;
-        if self.window.get(segment, offset, len).is_none() {
-            let filled = self.window.fill(segment, &*current.file, offset, current.end);
-            filled.map_err(Error::io("reading a segment"))?;
-        }
-        let bytes = self.window.get(segment, offset, len).and_then(|bytes| bytes.first_chunk());
-        Ok(bytes.and_then(|bytes| RecordHeader::decode(bytes, current.seed)))
+        let Some(seed) = self.current.as_ref().map(|current| current.seed) else { return Ok(None) };
+        let bytes = self.ahead(self.at.offset, RECORD_HEADER_BYTES as usize)?.and_then(|bytes| bytes.first_chunk());
+        Ok(bytes.and_then(|bytes| RecordHeader::decode(bytes, seed)))
     }
 
-    fn step_over(&mut self, header: &RecordHeader) -> Option<Record> {
-        let began_unix_ns = self.current.as_ref()?.header.began_unix_ns;
+    fn step_over(&mut self, header: &RecordHeader) -> Result<Option<Record>> {
+        let Some(current) = &self.current else { return Ok(None) };
+        let began_unix_ns = current.header.began_unix_ns;
         let Position { segment, offset } = self.at;
-        let payload =
-            Payload { segment, offset: offset + RECORD_HEADER_BYTES, len: header.payload_len, crc: header.payload_crc };
-        let end = Position { segment, offset: payload.offset + u64::from(payload.len) };
+        let at = offset + RECORD_HEADER_BYTES;
+        let end = Position { segment, offset: at + u64::from(header.payload_len) };
+        let plain = Payload { segment, offset: at, len: header.payload_len, crc: header.payload_crc, extents: 0 };
+        let payload = if header.composed { self.composed(plain)? } else { Some(plain) };
         self.at = end;
-        Some(Record {
+        let Some(payload) = payload else {
+            let position = Position { segment, offset };
+            return Err(Error::Damaged { position, what: "a table of references is damaged" });
+        };
+        Ok(Some(Record {
             position: Position { segment, offset },
             end,
             seq: header.seq,
@@ -299,7 +312,34 @@ impl Reader {
             mono_ns: header.mono_ns,
             unix_ns: began_unix_ns.saturating_add(header.mono_ns),
             payload,
-        })
+        }))
+    }
+
+    /// The payload that a stored one describes; `None` if its table is damaged.
+    fn composed(&mut self, stored: Payload) -> Result<Option<Payload>> {
+        let Payload { segment, offset, len, .. } = stored;
+        let Some(head) = self.ahead(offset, recipe::HEAD_BYTES.min(len as usize))? else { return Ok(None) };
+        let Some(head) = head.first_chunk().and_then(|head| Head::decode(head, len)) else { return Ok(None) };
+        let table_bytes = head.table_bytes() as usize;
+        let sound = if table_bytes <= Window::CAPACITY {
+            self.ahead(offset, table_bytes)?.and_then(recipe::decode).is_some()
+        } else {
+            let mut table = vec![0; table_bytes];
+            let Some(current) = &self.current else { return Ok(None) };
+            let read = read_up_to(&*current.file, &mut table, offset).map_err(Error::io("reading a segment"))?;
+            read == table_bytes && recipe::decode(&table).is_some()
+        };
+        Ok(sound.then_some(Payload { segment, offset, len: head.len, crc: head.crc, extents: head.extents }))
+    }
+
+    /// `len` bytes of the current segment, through the window.
+    fn ahead(&mut self, offset: u64, len: usize) -> Result<Option<&[u8]>> {
+        let (Some(current), segment) = (&self.current, self.at.segment) else { return Ok(None) };
+        if self.window.get(segment, offset, len).is_none() {
+            let filled = self.window.fill(segment, &*current.file, offset, current.end);
+            filled.map_err(Error::io("reading a segment"))?;
+        }
+        Ok(self.window.get(segment, offset, len))
     }
 
     /// Goes on to the next segment, if there is one.
@@ -307,7 +347,9 @@ impl Reader {
         if !self.current.as_ref().is_some_and(|current| current.is_left) {
             return false;
         }
-        self.resume_at(Position { segment: self.at.segment + 1, offset: 0 });
+        let end = self.at;
+        self.resume_at(Position { segment: end.segment + 1, offset: 0 });
+        self.left = Some(end);
         true
     }
 

@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::filesystem::{Access, Disk, DiskFile, FileSystem, Lock};
@@ -25,8 +25,12 @@ use crate::format::{
     Flags, HeaderFault, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, RecorderId, SEGMENT_HEADER_BYTES,
     SegmentHeader,
 };
+use crate::lock;
+use crate::piece::{Claim, Piece};
 use crate::reader::{Reader, Window, read_header};
-use crate::writer::{Claim, Life, Limits, Piece, Tail, Writer};
+use crate::references::References;
+use crate::scan::Scan;
+use crate::writer::{Life, Limits, Tail, Writer};
 
 /// The folder of a recorder that is gone, recovered and locked. Dropping it frees the lock and leaves the folder for the
 /// next adoption.
@@ -35,6 +39,7 @@ pub struct Adopted {
     recorder: RecorderId,
     files: Arc<SegmentFiles>,
     recovered: Recovered,
+    references: Mutex<References>,
     _lock: Box<dyn Lock>,
 }
 
@@ -96,14 +101,14 @@ pub(crate) fn adopt_in(fs: &Arc<dyn FileSystem>, root: &Path) -> Result<Vec<Adop
 }
 
 fn adopt_folder(folder: &Folder, recorder: RecorderId) -> Result<Option<Adopted>> {
-    let lock = match folder.try_lock() {
+    let held = match folder.try_lock() {
         Ok(Some(lock)) => lock,
         Ok(None) => return Ok(None),
         // Removed by another adopter since it was listed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("locking a spool folder")(error)),
     };
-    let Some(recovered) = recover(folder, recorder)? else {
+    let Some((recovered, references)) = recover(folder, recorder)? else {
         tracing::warn!(dir = %folder.dir.display(), "a spool folder held no readable segment and is removed");
         folder.remove().map_err(Error::io("removing an empty spool folder"))?;
         return Ok(None);
@@ -112,7 +117,7 @@ fn adopt_folder(folder: &Folder, recorder: RecorderId) -> Result<Option<Adopted>
         tracing::error!(%recorder, %position, what, "the spool is damaged; records are missing from here to the segment's end");
     }
     let files = Arc::new(SegmentFiles::new(folder.clone()));
-    Ok(Some(Adopted { recorder, files, recovered, _lock: lock }))
+    Ok(Some(Adopted { recorder, files, recovered, references: Mutex::new(references), _lock: held }))
 }
 
 impl Adopted {
@@ -136,7 +141,7 @@ impl Adopted {
 
     /// A reader of the log, at its first retained segment. It and its blobs keep no lock: keep the `Adopted` while they are used.
     pub fn reader(&self) -> Result<Reader> {
-        Reader::at_rest(self.files.clone())
+        Reader::at_rest(self.files.clone(), lock(&self.references).wanted_from())
     }
 
     /// Bytes on disk that are not released.
@@ -147,12 +152,14 @@ impl Adopted {
         lengths.map_err(Error::io("measuring the segments"))
     }
 
-    /// Deletes all segments with a number lower than `segment`, but never the last: that one goes with the folder.
+    /// Releases all segments with a number lower than `segment`, but never the last: that one goes with the folder. The files of
+    /// those that a later segment refers to stay until that one is released.
     pub fn release_before(&self, segment: u64) -> Result<()> {
         let mut numbers = self.files.folder().segments().map_err(Error::io("listing the segments"))?;
-        numbers.pop();
+        let Some(last) = numbers.pop() else { return Ok(()) };
         // Ascending: when one cannot be deleted, what remains is still the end of the log without a hole.
-        numbers.into_iter().filter(|number| *number < segment).try_for_each(|number| self.files.remove(number))
+        let keep_from = lock(&self.references).release_before(segment.min(last));
+        numbers.into_iter().filter(|number| *number < keep_from).try_for_each(|number| self.files.remove(number))
     }
 
     /// Deletes the folder: all that is in it is stored elsewhere.
@@ -171,6 +178,7 @@ struct Findings {
     unfinished: BTreeSet<u64>,
     life_ended: bool,
     damage: Vec<Damage>,
+    references: References,
 }
 
 impl Findings {
@@ -212,22 +220,26 @@ struct SoundEnd {
 }
 
 /// `None`: the folder holds no log.
-fn recover(folder: &Folder, recorder: RecorderId) -> Result<Option<Recovered>> {
+fn recover(folder: &Folder, recorder: RecorderId) -> Result<Option<(Recovered, References)>> {
     let numbers = drop_unwritten(folder)?;
     let Some(last) = numbers.last().copied() else {
         return Ok(None);
     };
-    let mut findings = Findings::default();
+    let mut findings = Findings { references: References::between(numbers[0], last), ..Findings::default() };
     let mut end = End { number: last, sound: None };
     let mut expected = numbers[0];
     for number in numbers {
         if number != expected {
             findings.damaged(expected, 0, "a segment is missing");
+            (expected..number).for_each(|missing| findings.references.lost(missing, 0..u64::MAX));
         }
         expected = number + 1;
-        end.sound = scan_segment(folder, recorder, number, number == last, &mut findings)?;
+        let known_len = len_when_left(folder, number)?;
+        end.sound = scan_segment(folder, recorder, number, known_len, number == last, &mut findings)?;
     }
-    close_books(folder, recorder, end, findings).map(Some)
+    let references = std::mem::take(&mut findings.references);
+    let recovered = close_books(folder, recorder, end, findings)?;
+    Ok(Some((recovered, references)))
 }
 
 /// Deletes last segments whose header never reached the disk; returns the numbers of the others.
@@ -245,16 +257,26 @@ fn drop_unwritten(folder: &Folder) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// How long a segment was when the next one was begun, if there is a next one that knows.
+fn len_when_left(folder: &Folder, number: u64) -> Result<Option<u64>> {
+    let file = match folder.open_segment(number + 1, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(Error::io("opening a segment"))?,
+    };
+    let header = read_header(&*file, number + 1)?.ok();
+    Ok(header.map(|header| u64::from(header.previous_bytes)).filter(|len| *len > 0))
+}
+
 /// Reads one segment. Returns where its sound records end, or `None` when not even its header is sound.
 fn scan_segment(
     folder: &Folder,
     recorder: RecorderId,
     number: u64,
+    known_len: Option<u64>,
     is_last: bool,
     findings: &mut Findings,
 ) -> Result<Option<SoundEnd>> {
-    let access = if is_last { Access::Write } else { Access::Read };
-    let file = folder.open_segment(number, access).map_err(Error::io("opening a segment"))?;
+    let file = folder.open_segment(number, Access::Write).map_err(Error::io("opening a segment"))?;
     let header = match read_header(&*file, number)? {
         Ok(header) if header.recorder == recorder => header,
         Ok(_) => {
@@ -264,11 +286,18 @@ fn scan_segment(
         Err(HeaderFault::Version(version)) => return Err(Error::Version(version)),
         Err(HeaderFault::Unwritten | HeaderFault::Damaged) => {
             findings.damaged(number, 0, "the segment's header is damaged");
+            findings.references.lost(number, 0..u64::MAX);
             return Ok(None);
         }
     };
     findings.enter(&header);
-    let len = file.len().map_err(Error::io("reading a segment's length"))?;
+    let mut len = file.len().map_err(Error::io("reading a segment's length"))?;
+    if let Some(known) = known_len.filter(|known| *known < len) {
+        // An append that was undone has come back with the power.
+        file.set_len(known).map_err(Error::io("cutting what was undone"))?;
+        file.sync_data().map_err(Error::io("syncing a cut segment"))?;
+        len = known;
+    }
     let mut scan = Scan { file: &*file, number, seed: header.seed(), len, window: Window::default() };
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < len {
@@ -280,62 +309,30 @@ fn scan_segment(
             findings.damaged(number, offset, what);
         }
         // A broken payload is stepped over, its header being sound; behind a broken header nothing can be found.
-        let Some(record) = found else { break };
+        let Some(record) = found else {
+            findings.references.lost(number, offset..u64::MAX);
+            break;
+        };
         findings.note(&record);
-        offset += RECORD_HEADER_BYTES + u64::from(record.payload_len);
-    }
-    Ok(Some(SoundEnd { file, offset, len }))
-}
-
-/// A segment that is being read from end to end.
-struct Scan<'a> {
-    file: &'a dyn DiskFile,
-    number: u64,
-    seed: u32,
-    len: u64,
-    window: Window,
-}
-
-impl Scan<'_> {
-    /// The record at `offset`, if its header is sound, and what is wrong with it, if anything is.
-    fn record(&mut self, offset: u64) -> Result<(Option<RecordHeader>, Option<&'static str>)> {
-        let header = self.bytes(offset, RECORD_HEADER_BYTES as usize)?.and_then(|bytes| bytes.first_chunk().copied());
-        let Some(header) = header else {
-            return Ok((None, Some("the segment ends within a record")));
-        };
-        let Some(record) = RecordHeader::decode(&header, self.seed) else {
-            return Ok((None, Some("a record's header is damaged")));
-        };
         let begin = offset + RECORD_HEADER_BYTES;
         let end = begin + u64::from(record.payload_len);
-        if end > self.len {
-            return Ok((None, Some("the segment ends within a record")));
+        match fault {
+            Some(_) => findings.references.lost(number, begin..end),
+            None if record.composed => {
+                let table = scan.table(begin, record.payload_len)?;
+                if let Some(what) = findings.references.check(number, end, table) {
+                    findings.damaged(number, offset, what);
+                }
+            }
+            None => {}
         }
-        let sound = self.checksum(begin, end)? == Some(record.payload_crc);
-        Ok((Some(record), (!sound).then_some("a payload's checksum is wrong")))
+        offset = end;
     }
-
-    fn checksum(&mut self, begin: u64, end: u64) -> Result<Option<u32>> {
-        let (mut crc, mut at) = (0, begin);
-        while at < end {
-            let len = (end - at).min(Window::CAPACITY as u64);
-            let Some(bytes) = self.bytes(at, len as usize)? else {
-                return Ok(None);
-            };
-            crc = crc32c::crc32c_append(crc, bytes);
-            at += len;
-        }
-        Ok(Some(crc))
+    if offset == len && known_len.is_some_and(|known| known > len) {
+        findings.damaged(number, offset, "the segment's end is missing");
+        findings.references.lost(number, offset..u64::MAX);
     }
-
-    /// `len` bytes at `offset`, if the segment has them.
-    fn bytes(&mut self, offset: u64, len: usize) -> Result<Option<&[u8]>> {
-        if self.window.get(self.number, offset, len).is_none() {
-            let filled = self.window.fill(self.number, self.file, offset, self.len);
-            filled.map_err(Error::io("reading a segment"))?;
-        }
-        Ok(self.window.get(self.number, offset, len))
-    }
+    Ok(Some(SoundEnd { file, offset, len }))
 }
 
 /// Cuts the tail and appends what is missing.
@@ -386,10 +383,10 @@ fn cut(end: Option<&SoundEnd>) -> Result<u64> {
 fn append_ends(writer: &mut Writer, unfinished: &BTreeSet<u64>, end_life: bool) -> Result<()> {
     let flags = Flags::RECOVERED;
     for seq in unfinished {
-        writer.append(Claim::End, *seq, std::iter::once(Piece::control(Kind::End { flags }, &[])))?;
+        writer.append(Claim::End, *seq, std::iter::once(Piece::control(Kind::End { flags }, &[])), None)?;
     }
     if end_life {
-        writer.append_new(Claim::Life, std::iter::once(Piece::control(Kind::LifeEnd { flags }, &[])))?;
+        writer.append_new(Claim::Life, std::iter::once(Piece::control(Kind::LifeEnd { flags }, &[])), None)?;
     }
     Ok(())
 }

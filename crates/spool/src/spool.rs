@@ -9,14 +9,17 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::chunks::Memory;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::filesystem::{Disk, FileSystem, Lock};
 use crate::folder::{Newborn, SegmentFiles};
 use crate::format::{Channel, Flags, Kind, Position, RecorderId};
 use crate::lock;
+use crate::piece::{Claim, Piece, part_pieces};
+use crate::repeats::{Repeats, Stream};
 use crate::sync::{self, GroupCommit, SyncThread};
-use crate::writer::{Claim, Clock, Life, Limits, Piece, Writer, part_pieces};
+use crate::writer::{Clock, Life, Limits, Writer};
 
 /// What the records of a spool survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,11 +41,14 @@ pub struct Options {
     pub max_bytes: u64,
     /// What the records survive.
     pub durability: Durability,
+    /// A channel whose bytes are likely to repeat what entries before them wrote to it. Of those that stand in one of the last
+    /// segments it is only written where they stand. This costs up to 32 MiB of memory, and 64 KiB for each running entry.
+    pub repeating: Option<Channel>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, durability: Durability::Process }
+        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, durability: Durability::Process, repeating: None }
     }
 }
 
@@ -59,7 +65,16 @@ impl Options {
         }
         Ok(Limits { segment_bytes: self.segment_bytes, max_bytes: self.max_bytes })
     }
+
+    fn repeats(&self) -> Option<Repeats> {
+        // Segments that are kept only because later ones refer to them must leave most of the bound to what is new.
+        let window = (self.max_bytes / 4 / self.segment_bytes).min(MAX_WINDOW);
+        self.repeating.map(|channel| Repeats { channel, window, memory: Memory::default() })
+    }
 }
+
+/// At most so many segments before the current one are referred to. So no segment is kept for long after it was stored.
+const MAX_WINDOW: u64 = 2;
 
 /// What a spool takes from its surroundings; a test puts its own here.
 pub(crate) struct Surroundings {
@@ -173,7 +188,10 @@ impl Spool {
         let life = Life { recorder, began_unix_ns: around.began_unix_ns };
         let mut writer = Writer::begin(newborn.folder.clone(), life, limits, around.clock, 0, 0)?;
         let begin = std::iter::once(Piece::control(Kind::LifeBegin, about));
-        let (_, written) = writer.append_new(Claim::Life, begin)?;
+        let (_, written) = writer.append_new(Claim::Life, begin, None)?;
+        if let Some(repeats) = options.repeats() {
+            writer.look_for(repeats);
+        }
         let (folder, held) = newborn.settle()?;
         writer.moved_to(folder.clone());
 
@@ -218,17 +236,18 @@ impl Spool {
     /// Begins an entry: takes the next sequence number and appends its Begin and first parts, all or nothing, in one write.
     pub fn begin(&self, payload: &[u8], parts: &[(Channel, &[u8])]) -> Result<Entry> {
         let pieces = std::iter::once(Piece::control(Kind::Begin, payload)).chain(part_pieces(parts));
-        let (seq, begun) = self.append(|writer| writer.append_new(Claim::Begin, pieces))?;
-        Ok(Entry::new(self.clone(), seq, begun))
+        let mut stream = self.shared().options.repeating.map(|_| Stream::default());
+        let (seq, begun) = self.append(|writer| writer.append_new(Claim::Begin, pieces, stream.as_mut()))?;
+        Ok(Entry::new(self.clone(), seq, begun, stream))
     }
 
     /// Appends a whole item in one record; returns its sequence number. May use room that is reserved for notes.
     pub fn note(&self, payload: &[u8]) -> Result<u64> {
         let piece = std::iter::once(Piece::control(Kind::Note, payload));
-        Ok(self.append(|writer| writer.append_new(Claim::Note, piece))?.0)
+        Ok(self.append(|writer| writer.append_new(Claim::Note, piece, None))?.0)
     }
 
-    /// Bytes on disk that are not released: of all segments that exist, headers and stored records included.
+    /// Bytes on disk: of all segments that exist, headers and stored records included.
     #[must_use]
     pub fn pending_bytes(&self) -> u64 {
         lock(&self.shared().writer).total_bytes()
@@ -252,10 +271,10 @@ impl Spool {
         self.shared().commit.synced()
     }
 
-    /// The lowest segment that is not released.
+    /// The lowest segment that is not released. (Files of lower ones remain as long as later segments refer to them.)
     #[must_use]
     pub fn first_segment(&self) -> u64 {
-        lock(&self.shared().writer).first_segment()
+        lock(&self.shared().writer).segments().wanted_from()
     }
 
     /// Whether a disk failure has stopped this spool (see [`Error::Poisoned`]).
@@ -287,22 +306,18 @@ impl Spool {
         }
     }
 
-    /// Deletes all segments with a number lower than `segment`; never the one that is written to. The caller knows
-    /// that everything in them is stored elsewhere.
+    /// Releases all segments with a number lower than `segment`; never the one that is written to. The caller knows that
+    /// everything in them is stored elsewhere. Their files are deleted, except those that a segment which is not released
+    /// refers to: they go when that one is released.
     pub fn release_before(&self, segment: u64) -> Result<()> {
         let shared = self.shared();
         let _releasing = lock(&shared.releasing);
         loop {
-            let (first, current) = {
-                let writer = lock(&shared.writer);
-                (writer.first_segment(), writer.position().segment)
-            };
-            if first >= segment.min(current) {
-                return Ok(());
-            }
+            let next = lock(&shared.writer).segments_mut().release_before(segment);
+            let Some(next) = next else { return Ok(()) };
             // Outside the writer's lock, because deleting a large file takes milliseconds.
-            shared.files.remove(first)?;
-            lock(&shared.writer).forget(first);
+            shared.files.remove(next)?;
+            lock(&shared.writer).segments_mut().deleted(next);
         }
     }
 
@@ -311,7 +326,7 @@ impl Spool {
     pub fn end_life(&self, payload: &[u8]) -> Result<()> {
         let piece = std::iter::once(Piece::control(Kind::LifeEnd { flags: Flags::NONE }, payload));
         self.append(|writer| match writer.running() {
-            0 => writer.append_new(Claim::Life, piece),
+            0 => writer.append_new(Claim::Life, piece, None),
             running => Err(Error::StillRunning(running)),
         })?;
         self.shared().ended.store(true, Ordering::Release);

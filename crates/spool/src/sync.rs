@@ -120,7 +120,7 @@ pub(crate) fn sync_now(shared: &Shared) -> Result<()> {
 fn sync_pass(shared: &Shared) -> std::io::Result<Position> {
     let (file, target, first) = {
         let writer = lock(&shared.writer);
-        (writer.file(), writer.position(), writer.first_segment())
+        (writer.file(), writer.position(), writer.segments().first_file())
     };
     let synced = shared.commit.synced();
     if synced >= target {

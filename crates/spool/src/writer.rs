@@ -7,9 +7,11 @@
 //! Refuses: to outgrow its bound. Ordinary appends leave a reserve untouched, so that what closes the books always fits: an End
 //! for each running entry, gap notes, the LifeEnd.
 //!
+//! Of the channel that repeats itself (if there is one) it writes only what does not stand in the log already, and otherwise where it
+//! stands: an optimisation, decided by each append for itself, and invisible to readers.
+//!
 //! One thread at a time: the [`Spool`](crate::Spool) keeps the writer behind its lock.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +20,13 @@ use crate::error::{Error, Result};
 use crate::filesystem::{DiskFile, write_all_at};
 use crate::folder::Folder;
 use crate::format::{
-    Channel, Kind, MAX_PAYLOAD_BYTES, Position, RECORD_HEADER_BYTES, RecordHeader, RecorderId, SEGMENT_HEADER_BYTES,
+    self, Kind, MAX_PAYLOAD_BYTES, Position, RECORD_HEADER_BYTES, RecordHeader, RecorderId, SEGMENT_HEADER_BYTES,
     SegmentHeader,
 };
+use crate::piece::{Claim, Piece};
+use crate::plan::Plan;
+use crate::repeats::{Repeats, Stream, Written};
+use crate::segments::Segments;
 
 /// Room kept back for the End of each running entry, headers included.
 pub(crate) const END_RESERVE: u64 = 4 << 10;
@@ -54,52 +60,6 @@ pub(crate) struct Limits {
     pub(crate) max_bytes: u64,
 }
 
-/// What an append is for, which decides how much of the bound it may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Claim {
-    /// Begins an entry.
-    Begin,
-    /// Ordinary data.
-    Part,
-    /// Ends an entry: has the entry's own reserve.
-    End,
-    /// Has the reserve of notes.
-    Note,
-    /// Whatever it takes.
-    Life,
-}
-
-/// One record of an append.
-#[derive(Clone, Copy)]
-pub(crate) struct Piece<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) continued: bool,
-    pub(crate) payload: &'a [u8],
-}
-
-impl<'a> Piece<'a> {
-    pub(crate) const fn control(kind: Kind, payload: &'a [u8]) -> Self {
-        Self { kind, continued: false, payload }
-    }
-}
-
-/// The records that parts become: one each, more for a part that is too large for one.
-pub(crate) fn part_pieces<'a>(parts: &'a [(Channel, &'a [u8])]) -> impl Iterator<Item = Piece<'a>> + Clone {
-    parts.iter().flat_map(|(channel, bytes)| {
-        let kind = Kind::Part(*channel);
-        let (first, rest) = bytes.split_at(bytes.len().min(MAX_PAYLOAD_BYTES));
-        let rest = rest.chunks(MAX_PAYLOAD_BYTES).map(move |payload| Piece { kind, continued: true, payload });
-        std::iter::once(Piece { kind, continued: false, payload: first }).chain(rest)
-    })
-}
-
-/// A segment that is complete and not yet released.
-#[derive(Debug, Clone, Copy)]
-struct Retained {
-    number: u64,
-    bytes: u64,
-}
-
 pub(crate) struct Writer {
     folder: Folder,
     life: Life,
@@ -107,7 +67,8 @@ pub(crate) struct Writer {
     clock: Clock,
     poisoned: Arc<AtomicBool>,
     file: Arc<dyn DiskFile>,
-    number: u64,
+    segments: Segments,
+    repeats: Option<Repeats>,
     seed: u32,
     /// The end of the last whole append in the current segment.
     offset: u64,
@@ -115,8 +76,6 @@ pub(crate) struct Writer {
     last_mono_ns: u64,
     running: u64,
     ended: bool,
-    retained: VecDeque<Retained>,
-    retained_bytes: u64,
     scratch: Vec<u8>,
 }
 
@@ -137,7 +96,8 @@ impl Writer {
         number: u64,
         first_seq: u64,
     ) -> Result<Self> {
-        let header = SegmentHeader { recorder: life.recorder, number, first_seq, began_unix_ns: life.began_unix_ns };
+        let Life { recorder, began_unix_ns } = life;
+        let header = SegmentHeader { recorder, number, first_seq, began_unix_ns, previous_bytes: 0 };
         let file = create_segment(&folder, &header)?;
         let tail = Tail { number, offset: SEGMENT_HEADER_BYTES, next_seq: first_seq };
         Ok(Self::on(folder, life, limits, clock, file, &tail))
@@ -153,9 +113,7 @@ impl Writer {
         tail: &Tail,
     ) -> Self {
         let Tail { number, offset, next_seq } = *tail;
-        let seed =
-            SegmentHeader { recorder: life.recorder, number, first_seq: next_seq, began_unix_ns: life.began_unix_ns }
-                .seed();
+        let seed = format::seed(life.recorder, number);
         Self {
             folder,
             life,
@@ -163,30 +121,35 @@ impl Writer {
             clock,
             poisoned: Arc::default(),
             file,
-            number,
+            segments: Segments::beginning_with(number),
+            repeats: None,
             seed,
             offset,
             next_seq,
             last_mono_ns: 0,
             running: 0,
             ended: false,
-            retained: VecDeque::new(),
-            retained_bytes: 0,
             scratch: Vec::new(),
         }
     }
 
-    /// Appends records that take a new sequence number, which is returned.
+    /// From now on bytes of one channel are not written again if they stand in the log.
+    pub(crate) fn look_for(&mut self, repeats: Repeats) {
+        self.repeats = Some(repeats);
+    }
+
+    /// Appends records that take a new sequence number, which is returned. `stream`: of the entry that they begin.
     pub(crate) fn append_new<'a>(
         &mut self,
         claim: Claim,
         pieces: impl Iterator<Item = Piece<'a>> + Clone,
+        stream: Option<&mut Stream>,
     ) -> Result<(u64, Position)> {
         let seq = self.next_seq;
         if self.ended {
             return Err(Error::Ended);
         }
-        let position = self.append(claim, seq, pieces)?;
+        let position = self.append(claim, seq, pieces, stream)?;
         self.next_seq += 1;
         match claim {
             Claim::Begin => self.running += 1,
@@ -203,10 +166,44 @@ impl Writer {
         claim: Claim,
         seq: u64,
         pieces: impl Iterator<Item = Piece<'a>> + Clone,
+        mut stream: Option<&mut Stream>,
     ) -> Result<Position> {
         if self.poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned);
         }
+        let plans = self.plan(pieces.clone(), stream.as_deref_mut());
+        let appended = self.append_planned(claim, seq, pieces, &plans);
+        if let (Some(stream), Some(repeats)) = (stream, &mut self.repeats) {
+            match &appended {
+                Ok(written) => stream.settle(written, &mut repeats.memory),
+                Err(_) => stream.break_off(),
+            }
+            if claim == Claim::End && appended.is_ok() {
+                stream.finish(&mut repeats.memory);
+            }
+        }
+        appended.map(|_| self.position())
+    }
+
+    /// Looks for what of the pieces stands in the log already. One plan for each piece of the channel that repeats itself.
+    fn plan<'a>(&mut self, pieces: impl Iterator<Item = Piece<'a>>, stream: Option<&mut Stream>) -> Vec<Plan> {
+        let (Some(repeats), Some(stream)) = (&mut self.repeats, stream) else {
+            return Vec::new();
+        };
+        let oldest = self.segments.current().saturating_sub(repeats.window);
+        repeats.memory.forget_before(oldest.max(self.segments.kept_from()));
+        let channel = Kind::Part(repeats.channel);
+        let repeating = pieces.filter(|piece| piece.kind == channel);
+        repeating.map(|piece| Plan::new(stream, piece.payload, &mut repeats.memory)).collect()
+    }
+
+    fn append_planned<'a>(
+        &mut self,
+        claim: Claim,
+        seq: u64,
+        pieces: impl Iterator<Item = Piece<'a>> + Clone,
+        plans: &[Plan],
+    ) -> Result<Vec<Written>> {
         let mut bytes = 0;
         for piece in pieces.clone() {
             if piece.payload.len() > MAX_PAYLOAD_BYTES {
@@ -217,26 +214,31 @@ impl Writer {
         if bytes > MAX_APPEND_BYTES {
             return Err(Error::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX)));
         }
+        bytes -= plans.iter().map(Plan::saves).sum::<u64>();
         let rotates = self.offset > SEGMENT_HEADER_BYTES && self.offset + bytes > self.limits.segment_bytes;
         self.admit(claim, bytes + if rotates { SEGMENT_HEADER_BYTES } else { 0 })?;
         if rotates {
             self.rotate()?;
         }
-        self.offset = self.write(seq, pieces).map_err(|error| self.undo(error))?;
+        let (offset, written) = self.write(seq, pieces, plans).map_err(|error| self.undo(error))?;
+        self.offset = offset;
+        for segment in plans.iter().filter_map(Plan::refers_to) {
+            self.segments.refer_to(segment);
+        }
         if claim == Claim::End {
             self.running = self.running.saturating_sub(1);
         }
-        Ok(self.position())
+        Ok(written)
     }
 
     /// The end of the log.
     pub(crate) const fn position(&self) -> Position {
-        Position { segment: self.number, offset: self.offset }
+        Position { segment: self.segments.current(), offset: self.offset }
     }
 
     /// Bytes of all retained segments.
     pub(crate) const fn total_bytes(&self) -> u64 {
-        self.retained_bytes + self.offset
+        self.segments.retained_bytes() + self.offset
     }
 
     pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
@@ -251,21 +253,17 @@ impl Writer {
         self.running
     }
 
-    /// The lowest segment that still exists.
-    pub(crate) fn first_segment(&self) -> u64 {
-        self.retained.front().map_or(self.number, |segment| segment.number)
+    pub(crate) const fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    pub(crate) const fn segments_mut(&mut self) -> &mut Segments {
+        &mut self.segments
     }
 
     /// The folder has been renamed (it is given its name when its life has begun).
     pub(crate) fn moved_to(&mut self, folder: Folder) {
         self.folder = folder;
-    }
-
-    /// The lowest segment has been deleted; its bytes are free again.
-    pub(crate) fn forget(&mut self, number: u64) {
-        if self.retained.front().is_some_and(|segment| segment.number == number) {
-            self.retained_bytes -= self.retained.pop_front().map_or(0, |segment| segment.bytes);
-        }
     }
 
     /// Checks the bound for `bytes` more. What stays free afterwards must hold the Ends of the entries then running and the
@@ -289,38 +287,59 @@ impl Writer {
     fn rotate(&mut self) -> Result<()> {
         let header = SegmentHeader {
             recorder: self.life.recorder,
-            number: self.number + 1,
+            number: self.segments.current() + 1,
             first_seq: self.next_seq,
             began_unix_ns: self.life.began_unix_ns,
+            previous_bytes: u32::try_from(self.offset).unwrap_or(0),
         };
         self.file = create_segment(&self.folder, &header).inspect_err(|error| {
             if matches!(error, Error::Poisoned) {
                 self.poisoned.store(true, Ordering::Release);
             }
         })?;
-        self.retained.push_back(Retained { number: self.number, bytes: self.offset });
-        self.retained_bytes += self.offset;
-        self.number = header.number;
+        self.segments.leave_for(header.number, self.offset);
         self.seed = header.seed();
         self.offset = SEGMENT_HEADER_BYTES;
         Ok(())
     }
 
-    /// Encodes and writes the records from the current end on; returns the new end.
-    fn write<'a>(&mut self, seq: u64, pieces: impl Iterator<Item = Piece<'a>>) -> Result<u64> {
+    /// Encodes and writes the records from the current end on; returns the new end, and where the bytes that have a plan stand.
+    fn write<'a>(
+        &mut self,
+        seq: u64,
+        pieces: impl Iterator<Item = Piece<'a>>,
+        plans: &[Plan],
+    ) -> Result<(u64, Vec<Written>)> {
         let mono_ns = (self.clock)().max(self.last_mono_ns);
         self.last_mono_ns = mono_ns;
         self.scratch.clear();
-        let mut end = self.offset;
+        let repeating = self.repeats.as_ref().filter(|_| !plans.is_empty()).map(|repeats| Kind::Part(repeats.channel));
+        let (mut plans, mut written) = (plans.iter(), Vec::new());
+        let (mut end, mut at) = (self.offset, self.offset);
         for Piece { kind, continued, payload } in pieces {
-            let payload_crc = crc32c::crc32c(payload);
-            let payload_len = payload.len() as u32;
-            let header = RecordHeader { kind, continued, seq, mono_ns, payload_len, payload_crc }.encode(self.seed);
-            self.put(&mut end, &header)?;
-            self.put(&mut end, payload)?;
+            let plan = if Some(kind) == repeating { plans.next() } else { None };
+            let stands_at = at + RECORD_HEADER_BYTES;
+            let table =
+                plan.and_then(|plan| plan.table(payload, self.segments.current(), stands_at)).unwrap_or_default();
+            let behind_table = stands_at + table.len() as u64;
+            if let Some(plan) = plan {
+                written.extend(plan.written(self.segments.current(), behind_table));
+            }
+            let new = || {
+                let planned = plan.into_iter().flat_map(|plan| plan.new_bytes(payload));
+                planned.chain(plan.is_none().then_some(payload))
+            };
+            let payload_crc = new().fold(crc32c::crc32c(&table), crc32c::crc32c_append);
+            at = behind_table + new().map(|bytes| bytes.len() as u64).sum::<u64>();
+            let composed = !table.is_empty();
+            let payload_len = (at - stands_at) as u32;
+            let header = RecordHeader { kind, continued, composed, seq, mono_ns, payload_len, payload_crc };
+            self.put(&mut end, &header.encode(self.seed))?;
+            self.put(&mut end, &table)?;
+            new().try_for_each(|bytes| self.put(&mut end, bytes))?;
         }
         self.flush(&mut end)?;
-        Ok(end)
+        Ok((end, written))
     }
 
     fn put(&mut self, end: &mut u64, bytes: &[u8]) -> Result<()> {

@@ -273,6 +273,8 @@ fn spool_options(config: &RecorderConfig) -> spool::Options {
             Durability::Process => spool::Durability::Process,
             Durability::Power => spool::Durability::Power,
         },
+        // An agent resends its history with every turn.
+        repeating: Some(REQUEST_BODY),
     }
 }
 

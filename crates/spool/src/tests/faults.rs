@@ -7,7 +7,8 @@ use super::{read_all, spool_on};
 use crate::{Channel, Durability, Error, Kind, Options, Position, Reader};
 
 const BODY: Channel = Channel(1);
-const SMALL_SEGMENTS: Options = Options { segment_bytes: 1024, max_bytes: 1 << 30, durability: Durability::Power };
+const SMALL_SEGMENTS: Options =
+    Options { segment_bytes: 1024, max_bytes: 1 << 30, durability: Durability::Power, repeating: None };
 
 #[test]
 fn a_write_that_fails_half_way_is_undone_at_every_length() {
@@ -128,7 +129,7 @@ fn a_release_that_fails_can_be_repeated() {
     let before = spool.pending_bytes();
     disk.set(|faults| faults.remove = true);
     assert!(matches!(spool.release_before(1), Err(Error::Io { .. })));
-    assert_eq!((spool.pending_bytes(), spool.first_segment()), (before, 0));
+    assert_eq!(spool.pending_bytes(), before, "what is there still counts");
     disk.set(|faults| faults.remove = false);
     spool.release_before(1).unwrap();
     assert_eq!((spool.pending_bytes(), spool.first_segment()), (spool.written().offset, 1));

@@ -10,10 +10,30 @@ use crate::recovery::adopt;
 use crate::{Channel, Durability, Flags, Kind, Options, Reader, Spool};
 
 const RECORDER: &str = "01900000-0000-7000-8000-000000000001";
-const OPTIONS: Options = Options { segment_bytes: 1024, max_bytes: 1 << 20, durability: Durability::Process };
+const OPTIONS: Options =
+    Options { segment_bytes: 1024, max_bytes: 1 << 20, durability: Durability::Process, repeating: None };
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(RECORDER)
+}
+
+/// A folder in which records refer to bytes of others. Which bytes a writer finds again is not part of the format, so this one
+/// is only read.
+fn fixture_with_references() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1-references").join(RECORDER)
+}
+
+/// A body that comes three times, each time with a little more of it, over two segments.
+fn script_with_references(spool: &Spool) {
+    for end in [&b""[..], b" and more", b" and more and more"] {
+        let entry = spool.begin(b"begins", &[(Channel(1), &[&text()[..], end].concat())]).unwrap();
+        entry.finish(&[], b"ends").unwrap();
+        spool.note(&text()[..4_000]).unwrap();
+    }
+}
+
+fn text() -> Vec<u8> {
+    (0..1_500).flat_map(|line: u32| format!("{line:06}\n").into_bytes()).collect()
 }
 
 /// Every kind of record, every flag but those of recovery, several segments, and an entry that is never finished.
@@ -68,8 +88,12 @@ fn the_same_calls_write_the_same_bytes() {
     let root = tempfile::tempdir().unwrap();
     let spool = spool_on(Arc::new(Disk), root.path(), OPTIONS).unwrap();
     script(&spool);
-    let (written, frozen) = (segments(spool.dir()), segments(&fixture()));
+    let (mut written, mut frozen) = (segments(spool.dir()), segments(&fixture()));
     assert_eq!(written.len(), 3);
+    // The fixture is older than the field that says how long the previous segment was; it has 0 there, for unknown.
+    for (_, bytes) in written.iter_mut().chain(&mut frozen) {
+        bytes[56..64].fill(0);
+    }
     assert!(written == frozen, "the bytes written differ from {}", fixture().display());
 }
 
@@ -87,6 +111,46 @@ fn a_folder_of_version_1_is_recovered() {
     all.extend([(4, Kind::End { flags }, vec![]), (5, Kind::LifeEnd { flags }, vec![])]);
     assert_eq!(read_all(adopted[0].reader().unwrap()), all);
     assert_eq!(adopted[0].recorder().to_string(), RECORDER);
+}
+
+/// Writes the fixture; for a new one, by hand.
+#[test]
+#[ignore = "writes into the source tree"]
+fn write_the_fixture_with_references() {
+    let root = fixture_with_references().parent().unwrap().to_owned();
+    std::fs::create_dir_all(&root).unwrap();
+    let options = Options { segment_bytes: 16_000, repeating: Some(Channel(1)), ..OPTIONS };
+    let spool = spool_on(Arc::new(Disk), &root, options).unwrap();
+    script_with_references(&spool);
+    spool.end_life(b"over").unwrap();
+    std::fs::remove_file(spool.dir().join("lock")).unwrap();
+}
+
+#[test]
+fn a_folder_with_references_is_read_and_adopted() {
+    let dir = fixture_with_references();
+    let mut expected = vec![(0, Kind::LifeBegin, b"about".to_vec())];
+    for (index, end) in [&b""[..], b" and more", b" and more and more"].into_iter().enumerate() {
+        let seq = 1 + 2 * index as u64;
+        expected.push((seq, Kind::Begin, b"begins".to_vec()));
+        expected.push((seq, Kind::Part(Channel(1)), [&text()[..], end].concat()));
+        expected.push((seq, Kind::End { flags: Flags::NONE }, b"ends".to_vec()));
+        expected.push((seq + 1, Kind::Note, text()[..4_000].to_vec()));
+    }
+    expected.push((7, Kind::LifeEnd { flags: Flags::NONE }, b"over".to_vec()));
+    assert_eq!(read_all(Reader::open(&dir).unwrap()), expected);
+    let stored: usize = segments(&dir).iter().map(|(_, bytes)| bytes.len()).sum();
+    assert!(stored < 2 * text().len() + 12_000, "{stored} bytes: the body stands there once");
+
+    let root = tempfile::tempdir().unwrap();
+    let copy = root.path().join(RECORDER);
+    std::fs::create_dir(&copy).unwrap();
+    for (name, bytes) in segments(&dir) {
+        std::fs::write(copy.join(name), bytes).unwrap();
+    }
+    let adopted = adopt(root.path()).unwrap();
+    assert_eq!(adopted[0].recovered(), &crate::recovery::Recovered::default());
+    assert_eq!(read_all(adopted[0].reader().unwrap()), expected);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use spool::Error;
 const MAX: u64 = 300 << 10;
 
 fn full_spool(root: &Path) -> (Spool, Vec<spool::Entry>) {
-    let options = Options { segment_bytes: 32 << 10, max_bytes: MAX, durability: Durability::Process };
+    let options = Options { segment_bytes: 32 << 10, max_bytes: MAX, durability: Durability::Process, repeating: None };
     let spool = Spool::create(root, options, b"about").unwrap();
     let entries: Vec<_> = (0..5).map(|_| spool.begin(b"head", &[]).unwrap()).collect();
     while entries[0].append(REQUEST, &[1; 1000]).is_ok() {}

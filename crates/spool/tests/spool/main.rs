@@ -9,6 +9,7 @@ mod damage;
 mod locks;
 mod model;
 mod reading;
+mod repeats;
 mod torn_tail;
 
 use std::fs;
@@ -50,7 +51,7 @@ fn drain(reader: &mut Reader) -> Vec<Seen> {
 }
 
 fn small_segments() -> Options {
-    Options { segment_bytes: 1024, max_bytes: 64 << 20, durability: Durability::Process }
+    Options { segment_bytes: 1024, max_bytes: 64 << 20, durability: Durability::Process, repeating: None }
 }
 
 fn segment_path(dir: &Path, number: u64) -> PathBuf {

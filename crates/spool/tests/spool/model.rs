@@ -76,7 +76,8 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let options = Options { segment_bytes: 2048, max_bytes: 700 << 10, durability: Durability::Process };
+        let options =
+            Options { segment_bytes: 2048, max_bytes: 700 << 10, durability: Durability::Process, repeating: None };
         let spool = Spool::create(root.path(), options, b"about").unwrap();
         let follower = Reader::follow(&spool);
         let log = vec![(seen(0, Kind::LifeBegin, b"about"), 0)];
