@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::header::CONNECTION;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::Response;
@@ -18,7 +20,7 @@ use super::client_io::ClientState;
 use super::refuse::{Refusal, name_exchange};
 use super::route::Upstream;
 use super::taps::{RequestBody, RequestTap, ResponseTap, Unread, discard};
-use super::{hop, own};
+use super::{hop, own, strict};
 use crate::entry::{REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
 use crate::recorder::{Kept, NewExchange, Recording};
 
@@ -39,6 +41,19 @@ struct Asked {
     extensions: http::Extensions,
 }
 
+impl Asked {
+    fn as_new<'a>(&'a self, upstream: &'a Upstream, body: Option<&'a Bytes>) -> NewExchange<'a> {
+        NewExchange {
+            method: self.method.as_str(),
+            target: self.target.as_str(),
+            version: self.version,
+            headers: &self.headers,
+            upstream: &upstream.base,
+            body: body.map(AsRef::as_ref),
+        }
+    }
+}
+
 /// A request that is on record, ready to go on.
 struct Begun {
     recording: Recording,
@@ -49,11 +64,17 @@ struct Begun {
 
 /// Carries one exchange out.
 pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, request: Request<Incoming>) -> Answer {
-    if let Some(answer) = own::answer(&gateway.recorder, &request) {
+    let is_plain = strict::check(request.version(), request.headers());
+    if is_plain.is_ok()
+        && let Some(answer) = own::answer(&gateway.recorder, &request)
+    {
         return Ok(answer);
     }
     let (asked, body) = read_head(request);
     let (upstream, rest) = gateway.routes.find(asked.target.as_str());
+    if let Err(refusal) = is_plain {
+        return hang_up_on(&gateway, &asked, upstream, refusal).await;
+    }
     let Begun { recording, body, unread } = match begin(&gateway, &asked, upstream, body).await {
         Ok(begun) => begun,
         Err(answer) => return answer,
@@ -74,19 +95,22 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
     }
 }
 
+/// Refuses a request of which nobody can say where it ends: its body is not read.
+async fn hang_up_on(gateway: &Shared, asked: &Asked, upstream: &Upstream, refusal: Refusal) -> Answer {
+    let answer = match gateway.recorder.begin(&asked.as_new(upstream, None)) {
+        Ok(recording) => refusal.answer(recording, &asked.method).await,
+        Err(_) => Some(refusal.unrecorded()),
+    };
+    let mut answer = answer.ok_or(Hangup)?;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(answer)
+}
+
 /// Puts the request's head on record, with as much of its body as is there. `Err`: it may not go on.
 async fn begin(gateway: &Shared, asked: &Asked, upstream: &Upstream, mut body: Incoming) -> Result<Begun, Answer> {
     let size = body.size_hint().exact();
     let peeked = Peeked::look(&mut body).await;
-    let new = NewExchange {
-        method: asked.method.as_str(),
-        target: asked.target.as_str(),
-        version: asked.version,
-        headers: &asked.headers,
-        upstream: &upstream.base,
-        body: peeked.data().map(|bytes| bytes.as_ref()),
-    };
-    let recording = match gateway.recorder.begin(&new) {
+    let recording = match gateway.recorder.begin(&asked.as_new(upstream, peeked.data())) {
         Ok(recording) => recording,
         Err(error) => {
             discard(body).await;

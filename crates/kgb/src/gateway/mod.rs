@@ -5,8 +5,9 @@
 //! exchange that the upstream breaks off is broken off towards the client too, never ended properly; a client that hangs
 //! up cancels the upstream's work. Memory does not grow with the size of a body.
 //!
-//! Refused: upgrades (501; `h2c` is ignored instead), CONNECT (501), and whatever cannot be recorded while policy says so (503), each
-//! in the API's own error shape. Informational responses (1xx) are not passed on. Responses that end with the upstream's
+//! Refused, in the API's own error shape: upgrades (501; `h2c` is ignored instead), CONNECT (501), requests that others
+//! could understand in another way (400; the connection is closed), and whatever cannot be recorded while policy says so
+//! (503). What is malformed is answered without a body and not recorded: there is no exchange. Informational responses (1xx) are not passed on. Responses that end with the upstream's
 //! connection (HTTP/1.0 style) are passed on chunked. A client that closes its sending half counts as gone, because it
 //! cannot be told from one that hung up.
 
@@ -20,6 +21,7 @@ mod pace;
 mod proxy;
 mod refuse;
 mod route;
+mod strict;
 mod taps;
 mod tls;
 mod upstream;
