@@ -96,7 +96,7 @@ impl Measured {
 
 /// Runs a case for so long.
 pub(crate) async fn run(to: SocketAddr, case: &Case, duration: Duration) -> anyhow::Result<Measured> {
-    let expected = Rc::new(upstream::answer(case.streamed));
+    let expected = Rc::new(upstream::fixed_answer(case.streamed));
     let local = tokio::task::LocalSet::new();
     let start = Instant::now();
     let workers: Vec<_> = (0..case.connections)
@@ -138,18 +138,25 @@ impl Worker {
         let mut source = Source::new(bodies, number);
         let (mut latencies, mut wrong) = (Vec::new(), 0);
         while Instant::now() < self.until {
-            let request = Request::post("/v1/messages")
+            let asked = source.next();
+            let mut request = Request::post("/v1/messages")
                 .header("host", self.to.to_string())
                 .header("content-type", "application/json")
                 .header("x-api-key", "sk-ant-test-000")
-                .header("x-bench-stream", if self.streamed { "1" } else { "0" })
-                .header("x-claude-code-session-id", source.session.as_str())
-                .body(Full::new(source.next()))?;
+                .header("x-bench-stream", if self.streamed { "1" } else { "0" });
+            if let Some((session, turn)) = &asked.turn {
+                request =
+                    request.header("x-claude-code-session-id", &session.id).header(upstream::SESSION, session.seed);
+                request = request.header(upstream::TURN, *turn);
+            }
+            let request = request.body(Full::new(asked.body.clone()))?;
             let began = Instant::now();
             sender.ready().await?;
             let answer = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
             latencies.push(began.elapsed().as_secs_f64() * 1e6);
-            wrong += u64::from(answer != self.expected.as_slice());
+            let expected =
+                asked.turn.as_ref().map_or(self.expected.as_slice(), |(session, turn)| &session.answers[*turn]);
+            wrong += u64::from(answer != expected);
         }
         Ok((latencies, wrong))
     }
@@ -158,50 +165,88 @@ impl Worker {
 /// Where a connection's bodies come from.
 struct Source {
     bodies: Bodies,
-    session: String,
-    ready: Vec<Bytes>,
-    sent: usize,
     random: u64,
+    session: Option<Rc<Session>>,
+    turn: usize,
+}
+
+/// One request: its body and, of an agent's, whose and which it is.
+struct Asked {
+    body: Bytes,
+    turn: Option<(Rc<Session>, usize)>,
+}
+
+/// An agent's session as both sides know it.
+pub(crate) struct Session {
+    pub(crate) seed: u64,
+    pub(crate) id: String,
+    pub(crate) requests: Vec<Bytes>,
+    pub(crate) answers: Vec<Vec<u8>>,
+}
+
+impl Session {
+    /// The main line of a session of 40 turns: what the model answers is what the next request resends.
+    pub(crate) fn of(seed: u64) -> Self {
+        let shape =
+            Shape { sub_agents: 0, rewinds: 0, retries: 0, side_calls: false, ..Shape::mixed(Client::Newest, 40) };
+        let session = generator::session(seed, &shape);
+        let recorded = session.exchanges.into_iter().map(|e| e.recorded);
+        let (requests, answers) = recorded.map(|r| (Bytes::from(r.request_body), r.response_body)).unzip();
+        Self { seed, id: session.id, requests, answers }
+    }
 }
 
 impl Source {
     fn new(bodies: Bodies, number: u64) -> Self {
         let seed =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
-        let seed = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
-        let (session, ready) = match bodies {
-            Bodies::Small(size) => {
-                (String::new(), vec![Bytes::from(format!(r#"{{"messages":"{}"}}"#, "x".repeat(size - 15)))])
-            }
-            Bodies::Random(_) => (String::new(), Vec::new()),
-            Bodies::Sessions => {
-                let shape = Shape { sub_agents: 0, rewinds: 0, retries: 0, ..Shape::mixed(Client::Newest, 40) };
-                let session = generator::session(seed, &shape);
-                let body = |e: &generator::Exchange| Bytes::from(e.recorded.request_body.clone());
-                (session.id.clone(), session.exchanges.iter().map(body).collect())
-            }
-        };
-        Self { bodies, session, ready, sent: 0, random: seed }
+        Self {
+            bodies,
+            random: seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1,
+            session: None,
+            turn: 0,
+        }
     }
 
-    fn next(&mut self) -> Bytes {
-        self.sent += 1;
+    fn next(&mut self) -> Asked {
         match self.bodies {
-            Bodies::Random(size) => self.random_bytes(size),
-            // A session that has come to its end begins anew, as if it had been resumed.
-            _ => self.ready[(self.sent - 1) % self.ready.len()].clone(),
+            Bodies::Small(size) => {
+                let body = format!(r#"{{"messages":"{}"}}"#, "x".repeat(size - 15));
+                Asked { body: Bytes::from(body), turn: None }
+            }
+            Bodies::Random(size) => Asked { body: self.random_bytes(size), turn: None },
+            Bodies::Sessions => self.next_turn(),
         }
+    }
+
+    fn next_turn(&mut self) -> Asked {
+        let session = match self.session.take().filter(|s| self.turn < s.requests.len()) {
+            Some(session) => session,
+            None => {
+                self.turn = 0;
+                Rc::new(Session::of(self.random()))
+            }
+        };
+        let asked = Asked { body: session.requests[self.turn].clone(), turn: Some((session.clone(), self.turn)) };
+        self.session = Some(session);
+        self.turn += 1;
+        asked
     }
 
     fn random_bytes(&mut self, size: usize) -> Bytes {
         let mut bytes = Vec::with_capacity(size + 8);
         while bytes.len() < size {
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            bytes.extend_from_slice(&self.random.to_le_bytes());
+            let word = self.random();
+            bytes.extend_from_slice(&word.to_le_bytes());
         }
         bytes.truncate(size);
         Bytes::from(bytes)
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
     }
 }

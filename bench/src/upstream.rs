@@ -1,5 +1,7 @@
 //! The model API of the benches: reads the request to its end and gives one of two fixed answers.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,8 +16,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// The bytes of the answer.
-pub(crate) fn answer(streamed: bool) -> Vec<u8> {
+use crate::load::Session;
+
+/// Which session's answer is wanted, by its seed, and which of its turns.
+pub(crate) const SESSION: &str = "x-bench-session";
+pub(crate) const TURN: &str = "x-bench-turn";
+
+/// The bytes of the answer to what belongs to no session.
+pub(crate) fn fixed_answer(streamed: bool) -> Vec<u8> {
     if streamed {
         events().concat()
     } else {
@@ -74,16 +82,34 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
     }
 }
 
+thread_local! {
+    static SESSIONS: RefCell<HashMap<u64, Session>> = RefCell::default();
+}
+
+/// The events that answer a turn of a session. Sessions end, and are asked for again only by accident.
+fn answer_of(seed: u64, turn: usize) -> Option<Vec<Vec<u8>>> {
+    SESSIONS.with_borrow_mut(|sessions| {
+        if sessions.len() > 200 {
+            sessions.clear();
+        }
+        let answer = sessions.entry(seed).or_insert_with(|| Session::of(seed)).answers.get(turn)?;
+        let text = std::str::from_utf8(answer).ok()?;
+        Some(text.split_inclusive("\n\n").map(|event| event.as_bytes().to_vec()).collect())
+    })
+}
+
 async fn reply(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infallible>>, hyper::Error> {
+    let number = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let turn = number(SESSION).zip(number(TURN)).and_then(|(seed, turn)| answer_of(seed, turn as usize));
     let streamed = request.headers().get("x-bench-stream").is_some_and(|v| v == "1");
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         frame?;
     }
     let (kind, body) = if streamed {
-        ("text/event-stream", Events(events().into_iter(), false).boxed())
+        ("text/event-stream", Events(turn.unwrap_or_else(events).into_iter(), false).boxed())
     } else {
-        ("application/json", http_body_util::Full::new(Bytes::from(answer(false))).boxed())
+        ("application/json", http_body_util::Full::new(Bytes::from(fixed_answer(false))).boxed())
     };
     let mut response = Response::new(body);
     response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));
