@@ -8,6 +8,10 @@ check:
 test *words:
     scripts/test {{words}}
 
+# Fuzz for ICCM_FUZZ_SECONDS (300) per target; further words name targets, e.g. `just fuzz sse`.
+fuzz *words:
+    scripts/fuzz {{words}}
+
 # Run the recorder on its usual ports.
 up *words:
     cargo run --release -p iccm -- up {{words}}
