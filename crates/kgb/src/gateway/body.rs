@@ -74,7 +74,7 @@ enum State {
     /// Recorded, not yet on stable storage.
     Syncing(Wait, Option<Frame<Bytes>>),
     /// Broken; the reader is told when the connection has written out everything before.
-    Breaking(Broken, Arc<ClientState>, u64),
+    Breaking(Broken, Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Over.
     Over,
 }
@@ -161,9 +161,9 @@ impl<T: Tap> RecordedBody<T> {
                     return Poll::Pending;
                 }
             },
-            State::Breaking(broken, client, flushes) => {
-                if client.poll_flushed(flushes, cx).is_pending() {
-                    self.state = State::Breaking(broken, client, flushes);
+            State::Breaking(broken, mut written_out) => {
+                if written_out.as_mut().poll(cx).is_pending() {
+                    self.state = State::Breaking(broken, written_out);
                     return Poll::Pending;
                 }
                 return Poll::Ready(Some(Some(Err(broken))));
@@ -183,8 +183,7 @@ impl<T: Tap> RecordedBody<T> {
                 let Some(client) = waits_for else {
                     return Some(Some(Err(broken)));
                 };
-                let flushes = client.flushes();
-                self.state = State::Breaking(broken, client, flushes);
+                self.state = State::Breaking(broken, Box::pin(client.written_out()));
                 return None;
             }
         };

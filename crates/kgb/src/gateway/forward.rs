@@ -173,7 +173,10 @@ async fn settle_request(recording: &Recording) -> Result<(), spool::Error> {
     Ok(())
 }
 
-fn compose(asked: Asked, uri: http::Uri, host: &http::HeaderValue, body: RequestBody) -> Request<RequestBody> {
+fn compose(mut asked: Asked, uri: http::Uri, host: &http::HeaderValue, body: RequestBody) -> Request<RequestBody> {
+    if asked.version == Version::HTTP_2 {
+        hop::from_http2(&mut asked.headers, !body.is_end_stream());
+    }
     let mut request = Request::new(body);
     *request.method_mut() = asked.method;
     *request.uri_mut() = uri;

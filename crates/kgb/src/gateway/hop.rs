@@ -44,6 +44,20 @@ pub(super) fn end_to_end(headers: HeaderMap, host: Option<&HeaderValue>) -> Head
     forwarded
 }
 
+/// What an HTTP/2 request needs to be one of HTTP/1.1: `Cookie` in one piece again (RFC 9113, section 8.2.3), and framing
+/// for a body of unknown length, which a method like GET would not have without it.
+pub(super) fn from_http2(headers: &mut HeaderMap, has_body: bool) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, cookie);
+    }
+    if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
 /// The protocol that a request asks to upgrade to, unless it is one that may be ignored.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<String> {
     let protocols = tokens(headers, &header::UPGRADE);
@@ -131,6 +145,16 @@ mod tests {
     fn a_request_without_host_gets_the_upstreams() {
         let host = HeaderValue::from_static("api.example");
         assert_eq!(lines(&end_to_end(map(&[("a", "b")]), Some(&host))), [("a", "b"), ("host", "api.example")]);
+    }
+
+    #[test]
+    fn a_request_of_http2_becomes_one_of_http1() {
+        let mut headers = map(&[("cookie", "a=1"), ("accept", "x"), ("cookie", "b=2")]);
+        from_http2(&mut headers, true);
+        assert_eq!(lines(&headers), [("cookie", "a=1; b=2"), ("accept", "x"), ("transfer-encoding", "chunked")]);
+        let mut headers = map(&[("content-length", "3")]);
+        from_http2(&mut headers, true);
+        assert_eq!(lines(&headers), [("content-length", "3")]);
     }
 
     #[test]

@@ -1,19 +1,22 @@
-//! The HTTP gateway: HTTP/1.1 in, HTTP/1.1 or HTTP/2 out, everything that passes on record.
+//! The HTTP gateway: HTTP/1.1 or HTTP/2 in, HTTP/1.1 or HTTP/2 out, everything that passes on record.
 //!
 //! Guaranteed, for what passes through: bodies byte for byte in both directions, each chunk as soon as it is recorded;
 //! end-to-end headers in their order and case, none added to a request, only `x-iccm-exchange-id` to a response; an
-//! exchange that the upstream breaks off is broken off towards the client too, never ended properly; a client that hangs
-//! up cancels the upstream's work. Memory does not grow with the size of a body.
+//! exchange that the upstream breaks off is broken off towards the client too (with HTTP/2 its stream), never ended
+//! properly; a client that hangs up cancels the upstream's work. Memory does not grow with the size of a body.
 //!
 //! Refused, in the API's own error shape: upgrades (501; `h2c` is ignored instead), CONNECT (501), requests that others
 //! could understand in another way (400; the connection is closed), and whatever cannot be recorded while policy says so
-//! (503). What is malformed is answered without a body and not recorded: there is no exchange. Informational responses (1xx) are not passed on. Responses that end with the upstream's
-//! connection (HTTP/1.0 style) are passed on chunked. A client that closes its sending half counts as gone, because it
-//! cannot be told from one that hung up.
+//! (503). What is malformed is answered without a body and not recorded: there is no exchange.
+//!
+//! Informational responses (1xx) are not passed on. Responses that end with the upstream's connection (HTTP/1.0 style)
+//! are passed on chunked. Trailers pass where the message announces them (`Trailer`). A client that closes its sending
+//! half counts as gone, because it cannot be told from one that hung up.
 
 mod body;
 mod cause;
 mod client_io;
+mod connection;
 mod forward;
 mod hop;
 mod own;
@@ -28,16 +31,10 @@ mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
-use socket2::{SockRef, TcpKeepalive};
+use hyper::rt::Executor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -45,26 +42,15 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::{Error, Recorder, Result};
-use body::Attended;
-use client_io::{ClientIo, ClientState};
-use forward::Hangup;
-use pace::Busy;
 pub use pace::Limits;
 pub use proxy::Proxies;
 pub use route::RouteError;
 use route::Routes;
 pub use tls::UpstreamTls;
-use upstream::{MAX_HEADERS, UpstreamClient};
+use upstream::UpstreamClient;
 
-/// A head may have this size; with more the client is answered 431.
-const MAX_HEAD_BYTES: usize = 256 * 1024;
-/// Read and write buffer of a client's connection, at most.
-const BUFFER_BYTES: usize = 256 * 1024;
 /// After a failed accept (no descriptors left, most likely) the listener rests, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A client that is idle for so long is asked by TCP whether it is still there.
-const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Where to forward to, and how to stop.
 #[derive(Clone, Debug)]
@@ -138,31 +124,45 @@ impl Gateway {
     /// Serves until `shutdown`, then lets running exchanges end within the grace period, then cuts what is left. When it
     /// returns, every exchange has its end on record.
     pub async fn run(self, shutdown: CancellationToken) {
-        let connections = TaskTracker::new();
-        let cut = CancellationToken::new();
+        let life = Life { shutdown, cut: CancellationToken::new(), tasks: TaskTracker::new() };
         let room = Arc::new(Semaphore::new(self.limits.connections));
         let accepting = async {
             // Taken before there is a connection: who does not fit waits in the kernel's queue. Never closed.
             while let Ok(place) = room.clone().acquire_owned().await {
                 if let Some(stream) = accept(&self.listener).await {
-                    let serving = serve(self.shared.clone(), stream, self.limits, shutdown.clone());
-                    let connection = async move {
+                    let serving = connection::serve(self.shared.clone(), stream, self.limits, life.clone());
+                    life.execute(async move {
                         serving.await;
                         drop(place);
-                    };
-                    connections.spawn(cut.clone().run_until_cancelled_owned(connection));
+                    });
                 }
             }
         };
-        shutdown.run_until_cancelled(accepting).await;
+        life.shutdown.run_until_cancelled(accepting).await;
         drop(self.listener);
-        connections.close();
-        if tokio::time::timeout(self.grace, connections.wait()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "the grace period is over; running exchanges are cut");
+        life.tasks.close();
+        if tokio::time::timeout(self.grace, life.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = life.tasks.len(), "the grace period is over; running exchanges are cut");
             self.shared.recorder.cut_running();
-            cut.cancel();
-            connections.wait().await;
+            life.cut.cancel();
+            life.tasks.wait().await;
         }
+    }
+}
+
+/// How connections, and the exchanges that share one, come to their end. Owns their tasks.
+#[derive(Clone)]
+struct Life {
+    /// Nothing new is to begin.
+    shutdown: CancellationToken,
+    /// What is left is to stop where it is.
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Life {
+    fn execute(&self, task: F) {
+        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(task));
     }
 }
 
@@ -175,62 +175,4 @@ async fn accept(listener: &TcpListener) -> Option<TcpStream> {
             None
         }
     }
-}
-
-/// One client's connection. Dropping this future cuts it.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, limits: Limits, shutdown: CancellationToken) {
-    set_options(&stream);
-    let client = Arc::new(ClientState::default());
-    let io = ClientIo::new(stream, client.clone());
-    tokio::select! {
-        () = speak_http1(shared, io, client.clone(), shutdown) => {}
-        late = client.pace.late(&limits, true) => {
-            tracing::debug!(?late, "a client keeps us waiting; its connection is closed");
-        }
-    }
-}
-
-/// None of them is needed for correctness, so that one that cannot be set is no reason to turn a client away.
-fn set_options(stream: &TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(CLIENT_KEEPALIVE);
-    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive));
-    if let Err(error) = set {
-        tracing::debug!(%error, "cannot set a connection's options");
-    }
-}
-
-async fn speak_http1(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>, shutdown: CancellationToken) {
-    let service = service_fn(move |request| attend(shared.clone(), client.clone(), request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .half_close(false)
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEAD_BYTES)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(io, service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client's connection ended early");
-    }
-}
-
-/// An exchange, during which the connection is busy: until its answer has gone out whole.
-async fn attend(
-    shared: Arc<Shared>,
-    client: Arc<ClientState>,
-    request: Request<Incoming>,
-) -> std::result::Result<Response<Attended>, Hangup> {
-    let busy = Busy::new(client.clone());
-    let answer = forward::exchange(shared, client, request).await?;
-    Ok(answer.map(|body| Attended::new(body, busy)))
 }

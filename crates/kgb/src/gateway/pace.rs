@@ -5,7 +5,7 @@
 //! either at most [`Limits::header_read`] late, because the clock is looked at that often and not with every request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ pub(super) struct Pace {
     head_since: AtomicU64,
     /// Milliseconds since `opened`.
     idle_since: AtomicU64,
+    /// Exchanges share the connection: what comes outside of them is not the head of one.
+    multiplexed: AtomicBool,
 }
 
 /// What took too long.
@@ -51,7 +53,13 @@ pub(super) enum Late {
 impl Default for Pace {
     fn default() -> Self {
         let start = || AtomicU64::new(0);
-        Self { opened: Instant::now(), exchanges: AtomicUsize::new(0), head_since: start(), idle_since: start() }
+        Self {
+            opened: Instant::now(),
+            exchanges: AtomicUsize::new(0),
+            head_since: start(),
+            idle_since: start(),
+            multiplexed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -63,11 +71,20 @@ impl Pace {
         }
     }
 
-    /// Returns when the client has taken too long. `heads`: what comes outside of exchanges is the head of one.
-    pub(super) async fn late(&self, limits: &Limits, heads: bool) -> Late {
+    /// From now on exchanges share the connection.
+    pub(super) fn set_multiplexed(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the client has taken too long.
+    pub(super) async fn late(&self, limits: &Limits) -> Late {
         loop {
             let look_again = Instant::now() + limits.header_read;
-            let next = match self.deadline(limits, heads) {
+            let next = match self.deadline(limits) {
                 Some((deadline, late)) if deadline <= Instant::now() => return late,
                 Some((deadline, _)) => deadline.min(look_again),
                 None => look_again,
@@ -76,13 +93,13 @@ impl Pace {
         }
     }
 
-    fn deadline(&self, limits: &Limits, heads: bool) -> Option<(Instant, Late)> {
+    fn deadline(&self, limits: &Limits) -> Option<(Instant, Late)> {
         if self.exchanges.load(Ordering::Acquire) > 0 {
             return None;
         }
         let at = |milliseconds| self.opened + Duration::from_millis(milliseconds);
         match self.head_since.load(Ordering::Relaxed) {
-            since if since > 0 && heads => Some((at(since - 1) + limits.header_read, Late::Head)),
+            since if since > 0 && !self.is_multiplexed() => Some((at(since - 1) + limits.header_read, Late::Head)),
             _ => Some((at(self.idle_since.load(Ordering::Relaxed)) + limits.idle, Late::Idle)),
         }
     }
@@ -119,20 +136,22 @@ mod tests {
         Limits { header_read: Duration::from_secs(30), idle: Duration::from_secs(600), connections: 1 };
 
     /// Seconds from the connection's beginning until it is late; rounded down, as a test takes milliseconds.
-    fn seconds(client: &ClientState, heads: bool) -> Option<(u64, Late)> {
-        let (deadline, late) = client.pace.deadline(&LIMITS, heads)?;
+    fn seconds(client: &ClientState) -> Option<(u64, Late)> {
+        let (deadline, late) = client.pace.deadline(&LIMITS)?;
         Some(((deadline - client.pace.opened).as_secs(), late))
     }
 
     #[test]
     fn a_connection_may_be_idle_for_long_and_a_head_may_not_take_long() {
         let client = Arc::new(ClientState::default());
-        assert_eq!(seconds(&client, true), Some((600, Late::Idle)));
+        assert_eq!(seconds(&client), Some((600, Late::Idle)));
         client.pace.arrived();
-        assert_eq!(seconds(&client, true), Some((30, Late::Head)));
-        assert_eq!(seconds(&client, false), Some((600, Late::Idle)), "where there are no heads, none is waited for");
+        assert_eq!(seconds(&client), Some((30, Late::Head)));
         drop(Busy::new(client.clone()));
-        assert_eq!(seconds(&client, true), Some((600, Late::Idle)), "the head has ended");
+        assert_eq!(seconds(&client), Some((600, Late::Idle)), "the head has ended");
+        client.pace.set_multiplexed();
+        client.pace.arrived();
+        assert_eq!(seconds(&client), Some((600, Late::Idle)), "where there are no heads, none is waited for");
     }
 
     #[test]
@@ -140,10 +159,10 @@ mod tests {
         let client = Arc::new(ClientState::default());
         let (one, other) = (Busy::new(client.clone()), Busy::new(client.clone()));
         client.pace.arrived();
-        assert_eq!(seconds(&client, true), None);
+        assert_eq!(seconds(&client), None);
         drop(one);
-        assert_eq!(seconds(&client, true), None, "the other goes on");
+        assert_eq!(seconds(&client), None, "the other goes on");
         drop(other);
-        assert_eq!(seconds(&client, true), Some((600, Late::Idle)));
+        assert_eq!(seconds(&client), Some((600, Late::Idle)));
     }
 }

@@ -272,7 +272,9 @@ async fn when_the_spool_is_full_traffic_passes_and_the_gap_goes_on_record() {
     rig.shutdown.cancel();
     soon(rig.running).await.unwrap();
     rig.recorder.end_life().unwrap();
-    gaps.extend(crate::support::recorded(rig.recorder.spool().dir()).1);
+    // A gap in the segment that was being written is still there.
+    let left = crate::support::recorded(rig.recorder.spool().dir()).1;
+    gaps.extend(left.into_iter().filter(|gap| !gaps.contains(gap)).collect::<Vec<_>>());
     let missing: u64 = gaps.iter().map(|gap| gap.exchanges).sum();
     let bytes: u64 = gaps.iter().map(|gap| gap.bytes).sum();
     let metrics = rig.recorder.render_metrics();

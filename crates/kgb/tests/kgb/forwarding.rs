@@ -353,3 +353,22 @@ async fn trailers_pass_and_are_sanitised_on_record() {
         assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{}", path.display());
     }
 }
+
+/// A client that asks first is told to go on, and an upstream's own word for it is not passed on a second time.
+#[tokio::test]
+async fn a_client_that_waits_for_100_continue_gets_it_once() {
+    let rig = Rig::start().await;
+    let mut client = rig.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello").await;
+    let mut upstream = rig.accept().await;
+    let (head, body) = upstream.message().await;
+    assert!(head.contains("\r\nExpect: 100-continue\r\n") && body == b"hello");
+    upstream.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n").await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let (head, body) = client.message().await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body == b"ok");
+    let exchange = rig.ended().await;
+    assert_eq!((exchange.request_body.as_slice(), exchange.outcome()), (&b"hello"[..], Outcome::Complete));
+}

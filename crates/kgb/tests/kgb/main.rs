@@ -4,6 +4,7 @@
 mod drain;
 mod faults;
 mod forwarding;
+mod http2;
 mod limits;
 mod nginx;
 mod proxies;

@@ -167,7 +167,7 @@ impl Peer {
         body
     }
 
-    async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         loop {
             if let Some(at) = find(&self.buffer, b"\r\n") {
                 let line = self.buffer.drain(..at + 2).take(at).collect();
