@@ -50,18 +50,18 @@ pub(crate) fn steps(messages: impl IntoIterator<Item = (Role, MessageDigest)>) -
         .collect()
 }
 
-/// Finds the place of a history. `find` gives every known place of a chain. With `named_session` the client says
+/// Finds the place of a history. `find` gives the known places of its first so many messages, whose chain that is. With `named_session` the client says
 /// which session it is in; without, only what it says can tell, and a prompt alone is too little to go by.
 pub(crate) fn place<E>(
     history: &[Step],
     named_session: bool,
-    mut find: impl FnMut(&Chain) -> Result<Vec<Known>, E>,
+    mut find: impl FnMut(u64, &Chain) -> Result<Vec<Known>, E>,
 ) -> Result<Place, E> {
     let first_answer = history.iter().position(|s| s.role == Role::Assistant).unwrap_or(usize::MAX);
     for (index, step) in history.iter().enumerate().rev() {
         let length = index as u64 + 1;
         let answered = index >= first_answer;
-        let known = find(&step.chain)?;
+        let known = find(length, &step.chain)?;
         let local = known.iter().filter(|k| k.local && (named_session || answered || is_open(k)));
         if let Some(best) = local.max_by_key(|k| (is_open(k), k.conversation)) {
             let resent = index + 1 == history.len();
@@ -108,7 +108,7 @@ mod tests {
         tip_complete: bool,
     ) -> Place {
         let line = history(line);
-        place(&history(asked), named, |chain| {
+        place(&history(asked), named, |_, chain| {
             Ok::<_, Infallible>(
                 line.iter()
                     .position(|s| s.chain == *chain)

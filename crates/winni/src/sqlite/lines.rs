@@ -42,6 +42,16 @@ pub(super) struct NewConversation {
     pub(super) at: Timestamp,
 }
 
+fn known_of(row: &Row<'_>) -> rusqlite::Result<Known> {
+    Ok(Known {
+        conversation: row.get(0)?,
+        turn: row.get::<_, i64>(1)? as u64,
+        tip: row.get::<_, i64>(2)? as u64,
+        tip_complete: row.get::<_, Option<bool>>(3)?.unwrap_or(true),
+        local: row.get(4)?,
+    })
+}
+
 /// The tables of one tenant, within a transaction.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<'a> {
@@ -68,37 +78,45 @@ impl Lines<'_> {
 
     /// Where a history belongs. Without a session, all conversations of clients that name none are local.
     pub(super) fn place(&self, session: Option<i64>, agent: Option<&str>, history: &[Step]) -> Result<Place> {
-        let mut query = self.connection.prepare_cached(
-            "SELECT m.conversation, m.turn, c.tip, c.agent, c.session, s.derived,
-                    coalesce((SELECT t.complete FROM message t
-                              WHERE t.tenant = m.tenant AND t.conversation = m.conversation AND t.turn = c.tip), 1)
-             FROM message m
-             JOIN conversation c ON c.id = m.conversation
-             JOIN session s ON s.id = c.session
-             WHERE m.tenant = ?1 AND m.chain = ?2 ORDER BY m.conversation DESC LIMIT 64",
-        )?;
-        let known = |row: &Row<'_>| {
-            let (of_agent, of_session): (Option<String>, i64) = (row.get(3)?, row.get(4)?);
-            let derived: bool = row.get(5)?;
-            let same_agent = of_agent.as_deref() == agent;
-            let local = same_agent && session.map_or(derived, |s| s == of_session);
-            // Another agent's line in the same session is nothing to fork from.
-            let foreign = !local && (of_agent.is_some() || agent.is_some());
-            let known = Known {
-                conversation: row.get(0)?,
-                turn: row.get::<_, i64>(1)? as u64,
-                tip: row.get::<_, i64>(2)? as u64,
-                tip_complete: row.get(6)?,
-                local,
+        threading::place(history, session.is_some(), |length, chain| {
+            let mut known = match session {
+                Some(session) => self.known_in_session(session, agent, length, chain)?,
+                None => Vec::new(),
             };
-            Ok((!foreign).then_some(known))
-        };
-        threading::place(history, session.is_some(), |chain| {
-            let rows = query.query_map(params![self.tenant, chain], known)?;
-            let found: std::result::Result<Vec<_>, rusqlite::Error> =
-                rows.filter_map(std::result::Result::transpose).collect();
-            Ok(found?)
+            // Another agent's line is nothing to continue or to fork from.
+            if agent.is_none() {
+                known.extend(self.known_elsewhere(session, chain)?);
+            }
+            Ok(known)
         })
+    }
+
+    /// Asked by session first: a prompt that is common may open any number of conversations in other sessions.
+    fn known_in_session(&self, session: i64, agent: Option<&str>, turn: u64, chain: &Chain) -> Result<Vec<Known>> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT m.conversation, m.turn, c.tip, t.complete, 1
+             FROM conversation c CROSS JOIN message m LEFT JOIN message t
+                  ON t.tenant = c.tenant AND t.conversation = c.id AND t.turn = c.tip
+             WHERE c.tenant = ?1 AND c.session = ?2 AND c.agent IS ?3
+               AND m.tenant = ?1 AND m.conversation = c.id AND m.turn = ?4 AND m.chain = ?5",
+        )?;
+        let rows = query.query_map(params![self.tenant, session, agent, turn as i64, chain], known_of)?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// The newest conversations of other sessions, or of clients that name none. In an index the rows of one chain stand
+    /// in the order of their ids, so that the newest come first without sorting.
+    fn known_elsewhere(&self, session: Option<i64>, chain: &Chain) -> Result<Vec<Known>> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT m.conversation, m.turn, c.tip, t.complete, ?3 IS NULL AND s.derived
+             FROM message m INDEXED BY message_by_chain CROSS JOIN conversation c CROSS JOIN session s LEFT JOIN message t
+                  ON t.tenant = c.tenant AND t.conversation = c.id AND t.turn = c.tip
+             WHERE m.tenant = ?1 AND m.chain = ?2 AND c.id = m.conversation AND s.id = c.session
+               AND c.agent IS NULL AND c.session IS NOT ?3
+             ORDER BY m.id DESC LIMIT 16",
+        )?;
+        let rows = query.query_map(params![self.tenant, chain, session], known_of)?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     pub(super) fn create(&self, new: &NewConversation) -> Result<i64> {
