@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kgb::gateway::Proxies;
 use url::Url;
@@ -118,6 +119,18 @@ pub(crate) struct Config {
     pub(crate) proxies: Proxies,
     /// Base URLs of the other providers, by name.
     pub(crate) providers: BTreeMap<String, Setting<Url>>,
+    /// What it was loaded from, to load it again.
+    source: Source,
+}
+
+/// Flags and environment of the process. Not printed: the environment may hold secrets.
+#[derive(Clone, Default)]
+struct Source(Arc<(Flags, Environment)>);
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 /// What the command line says; absent values leave file and environment as they are.
@@ -176,11 +189,28 @@ impl Config {
         }
         config.read_environment(env)?;
         config.proxies = Proxies::from_variables(|name| env.text(name));
+        config.source = Source(Arc::new((flags.clone(), env.clone())));
         config.read_flags(flags);
         if config.data_dir.value.as_os_str().is_empty() {
             config.data_dir.value = folders::data_dir(env).ok_or(ConfigError::NoDataFolder)?;
         }
         Ok(config)
+    }
+
+    /// Reads the file again; flags and environment are what they were. With the names of the keys that have another value now
+    /// and that only a restart can change.
+    pub(crate) fn reload(&self) -> Result<(Self, Vec<&'static str>), ConfigError> {
+        let (flags, env) = &*self.source.0;
+        let new = Self::load(flags.clone(), env)?;
+        let needs_restart = [
+            ("data_dir", self.data_dir.value != new.data_dir.value),
+            ("database_url", self.database_url.value != new.database_url.value),
+            ("gateway_listen", self.gateway_listen.value != new.gateway_listen.value),
+            ("durability", self.durability.value != new.durability.value),
+            ("when_spool_full", self.when_spool_full.value != new.when_spool_full.value),
+        ];
+        let changed = needs_restart.into_iter().filter(|(_, is_other)| *is_other).map(|(key, _)| key).collect();
+        Ok((new, changed))
     }
 
     /// The database's file, if the database is one.
@@ -220,6 +250,7 @@ impl Config {
             allow_remote: Setting::default(false),
             proxies: Proxies::default(),
             providers: providers.collect(),
+            source: Source::default(),
         }
     }
 

@@ -25,6 +25,11 @@ pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
+/// SIGHUP, as a service's manager sends it to have the configuration read again.
+pub(crate) fn on_hangup() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     tokio::select! {
         _ = interrupt.recv() => {}

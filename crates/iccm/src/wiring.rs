@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kgb::drain::{Drain, DrainHandle};
-use kgb::gateway::{Gateway, GatewayConfig, UpstreamTls};
+use kgb::gateway::{Gateway, GatewayConfig, GatewayHandle, UpstreamTls};
 use kgb::{Recorder, RecorderConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,7 @@ pub(crate) fn spool_root(data_dir: &Path) -> PathBuf {
 pub(crate) struct Running {
     recorder: Arc<Recorder>,
     address: SocketAddr,
+    gateway: GatewayHandle,
     serving: JoinHandle<()>,
     shutdown: CancellationToken,
     drain: DrainHandle,
@@ -76,9 +77,9 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
     let store = Arc::new(LateStore::open(config.database_url.value.clone(), data_dir.clone()));
     let drain = Drain::spawn(store.clone(), root, recorder.clone());
     let shutdown = CancellationToken::new();
-    let address = gateway.local_addr();
+    let (address, handle) = (gateway.local_addr(), gateway.handle());
     let serving = tokio::spawn(gateway.run(shutdown.clone()));
-    Ok(Running { recorder, address, serving, shutdown, drain, store })
+    Ok(Running { recorder, address, gateway: handle, serving, shutdown, drain, store })
 }
 
 fn gateway_config(config: &Config) -> GatewayConfig {
@@ -100,6 +101,11 @@ impl Running {
     /// Where clients reach the gateway.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Sends requests from now on where this configuration says; what else it says needs a restart.
+    pub(crate) fn reload(&self, config: &Config) -> Result<(), kgb::Error> {
+        self.gateway.reload(&gateway_config(config))
     }
 
     /// Which recorder this is in the record.

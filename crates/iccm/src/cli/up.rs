@@ -1,6 +1,6 @@
 //! `iccm up` and `iccm kgb`: the recorder as a service.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -71,17 +71,39 @@ pub(super) async fn run(args: UpArgs, config: &Config) -> anyhow::Result<ExitCod
     args.later.say_what_is_missing();
     let listen = config.checked_listen().map_err(anyhow::Error::msg)?;
     // Before the gateway serves: a signal that comes early must find someone who listens.
-    let ended = shutdown::on_signal()?;
+    let (ended, mut hangup) = (shutdown::on_signal()?, shutdown::on_hangup()?);
     let running = wiring::start(config, listen).await?;
     // The gateway serves already; a moment's wait lets whoever reads "ready" also read the record at once.
     if let Err(why) = running.database_opens_within(DATABASE_PATIENCE).await {
         tracing::warn!("the database is not open; recording goes on into the spool and is stored when it is: {why}");
     }
     announce(&running, config, args.json)?;
-    ended.cancelled().await;
+    // Where there was a terminal, SIGHUP says that it is gone, and nobody is left to end us in another way.
+    let has_terminal = io::stdin().is_terminal();
+    while let Some(Some(())) = ended.run_until_cancelled(hangup.recv()).await {
+        if has_terminal {
+            break;
+        }
+        reload(&running, config);
+    }
     tracing::info!("stopping: running exchanges may end, then the rest is stored");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A configuration that is wrong changes nothing: a running recorder must not be lost to a typing error.
+fn reload(running: &Running, config: &Config) {
+    let (new, needs_restart) = match config.reload() {
+        Ok(reloaded) => reloaded,
+        Err(error) => return tracing::error!("the configuration stays what it was: {error}"),
+    };
+    if let Err(error) = running.reload(&new) {
+        return tracing::error!("the configuration stays what it was: {error}");
+    }
+    if !needs_restart.is_empty() {
+        tracing::warn!("these keys need a restart to take effect: {}", needs_restart.join(", "));
+    }
+    tracing::info!(upstream = %new.upstream.value, "the configuration was read again");
 }
 
 /// Says that clients may come. Standard output may be closed (a service manager's): recording does not depend on it.

@@ -145,6 +145,24 @@ fn anything_but_loopback_needs_to_be_allowed() {
 }
 
 #[test]
+fn a_file_that_was_changed_is_read_again_below_the_same_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("iccm.toml");
+    std::fs::write(&path, "upstream = 'https://a.example'").unwrap();
+    let flags = Flags { config: Some(path.clone()), durability: Some(Durability::Power), ..Flags::default() };
+    let config = Config::load(flags, &env(&[("HOME", "/h"), ("SECRET", "s3cret")])).unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+    std::fs::write(&path, "upstream = 'https://b.example'\ngateway_listen = '127.0.0.1:1'\ndurability = 'process'")
+        .unwrap();
+    let (new, needs_restart) = config.reload().unwrap();
+    assert_eq!(new.upstream.value.as_str(), "https://b.example/");
+    assert_eq!(new.durability.value, Durability::Power, "the flag still goes above the file");
+    assert_eq!(needs_restart, ["gateway_listen"]);
+    std::fs::write(&path, "upstraem = 'https://c.example'").unwrap();
+    assert!(config.reload().is_err());
+}
+
+#[test]
 fn unknown_variables_are_reported_with_the_nearest_known_one() {
     let environment = env(&[("ICCM_UPSTRAEM", "x"), ("ICCM_LOG", "debug"), ("ICCM_PROVIDERS_A_UPSTREAM", "x")]);
     assert_eq!(keys::unknown_variables(&environment), [("ICCM_UPSTRAEM".to_owned(), "ICCM_UPSTREAM".to_owned())]);

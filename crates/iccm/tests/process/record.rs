@@ -233,3 +233,47 @@ fn the_doctor_knows_a_running_recorder() {
         stdout(&place.run(&words)).contains("1 living recorder, 0 records waiting").then_some(())
     });
 }
+
+#[test]
+fn a_hangup_reads_the_file_again_and_drops_no_connection() {
+    const OTHER: &str = r#"{"type":"message","other":true}"#;
+    let place = Place::new();
+    let file = place.folder.path().join("iccm.toml");
+    let write = |upstream| std::fs::write(&file, format!("upstream = 'http://{upstream}'")).unwrap();
+    write(model_api(None));
+    let mut up = place.start(&["up", "--json", "--gateway-listen", "127.0.0.1:0"]);
+    let gateway = up.ready();
+    let mut running = send_question(gateway);
+    let active = || ask_metrics(gateway).contains("\niccm_active_exchanges 1\n").then_some(());
+    wait_for("the exchange's beginning", active);
+    write(model_api(Some(OTHER)));
+    up.signal(Signal::HUP);
+    // Asked one at a time until the new upstream answers; the old one never would, so these give up soon.
+    wait_for("the new upstream", || {
+        let stream = send_question(gateway);
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut text = String::new();
+        let _ = std::io::Read::read_to_string(&mut &stream, &mut text);
+        text.ends_with(OTHER).then_some(())
+    });
+    // What is wrong changes nothing.
+    std::fs::write(&file, "upstraem = 'x'").unwrap();
+    up.signal(Signal::HUP);
+    assert!(ask(gateway).ends_with(OTHER));
+    running.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let waits = std::io::Read::read(&mut running, &mut [0; 1]).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock, "the first exchange still runs");
+    drop(running);
+    up.signal(Signal::TERM);
+    let (code, text) = up.finish();
+    assert_eq!(code, Some(0), "{text}");
+}
+
+fn ask_metrics(gateway: std::net::SocketAddr) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(gateway).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}

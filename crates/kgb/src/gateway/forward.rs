@@ -71,7 +71,8 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
         return Ok(answer);
     }
     let (asked, body) = read_head(request);
-    let (upstream, rest) = gateway.routes.find(asked.target.as_str());
+    let forwarding = gateway.forwarding();
+    let (upstream, rest) = forwarding.routes.find(asked.target.as_str());
     if let Err(refusal) = is_plain {
         return hang_up_on(&gateway, &asked, upstream, refusal).await;
     }
@@ -89,7 +90,7 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
         }
     };
     let outgoing = compose(asked, uri, &upstream.host, body);
-    match gateway.client.request(outgoing).await {
+    match forwarding.client.request(outgoing).await {
         Ok(response) => deliver(response, recording, client, unread).await,
         Err(error) => failed(&error, &upstream.base, recording, &client, &unread, &method).await,
     }

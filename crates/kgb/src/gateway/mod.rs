@@ -31,7 +31,7 @@ mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::rt::Executor;
@@ -86,8 +86,43 @@ impl GatewayConfig {
 /// What all exchanges share.
 struct Shared {
     recorder: Arc<Recorder>,
+    /// Replaced as a whole: an exchange takes it once, and goes on with what it took.
+    forwarding: RwLock<Arc<Forwarding>>,
+}
+
+/// Where requests go, and how.
+struct Forwarding {
     routes: Routes,
     client: UpstreamClient,
+}
+
+impl Forwarding {
+    fn new(config: &GatewayConfig) -> Result<Arc<Self>> {
+        let routes = Routes::new(&config.upstream, &config.providers)?;
+        let tls = tls::client_config(&config.tls, routes.any_https())?;
+        Ok(Arc::new(Self { routes, client: UpstreamClient::new(tls, &config.proxies) }))
+    }
+}
+
+impl Shared {
+    fn forwarding(&self) -> Arc<Forwarding> {
+        self.forwarding.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Changes a gateway while it runs.
+#[derive(Clone)]
+pub struct GatewayHandle(Arc<Shared>);
+
+impl GatewayHandle {
+    /// From now on requests go where this configuration says: upstream, providers, certificates and proxies all at once,
+    /// or, if there is an error, none of them. Exchanges under way end as they began, and no client's connection is
+    /// touched. Limits and grace stay what they were.
+    pub fn reload(&self, config: &GatewayConfig) -> Result<()> {
+        let forwarding = Forwarding::new(config)?;
+        *self.0.forwarding.write().unwrap_or_else(PoisonError::into_inner) = forwarding;
+        Ok(())
+    }
 }
 
 /// A gateway that listens.
@@ -102,15 +137,13 @@ pub struct Gateway {
 impl Gateway {
     /// Listens on an address; port 0 takes a free one.
     pub async fn bind(listen: SocketAddr, config: GatewayConfig, recorder: Arc<Recorder>) -> Result<Self> {
-        let routes = Routes::new(&config.upstream, &config.providers)?;
-        let tls = tls::client_config(&config.tls, routes.any_https())?;
-        let client = UpstreamClient::new(tls, &config.proxies);
+        let forwarding = RwLock::new(Forwarding::new(&config)?);
         let cannot_listen = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         Ok(Self {
             address: listener.local_addr().map_err(cannot_listen)?,
             listener,
-            shared: Arc::new(Shared { recorder, routes, client }),
+            shared: Arc::new(Shared { recorder, forwarding }),
             limits: config.limits,
             grace: config.grace,
         })
@@ -119,6 +152,11 @@ impl Gateway {
     /// The address that clients reach.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What changes it while it runs.
+    pub fn handle(&self) -> GatewayHandle {
+        GatewayHandle(self.shared.clone())
     }
 
     /// Serves until `shutdown`, then lets running exchanges end within the grace period, then cuts what is left. When it

@@ -237,6 +237,7 @@ async fn many_streams_share_a_connection_and_a_shutdown_cuts_them() {
     let exchanges = crate::support::recorded(rig.recorder.spool().dir()).0;
     let count = |outcome| exchanges.iter().filter(|exchange| exchange.outcome() == outcome).count();
     assert_eq!((count(Outcome::Complete), count(Outcome::RecorderStopped)), (10, 10));
+    drop(rig.handle);
     assert_eq!(Arc::strong_count(&rig.recorder), 1, "no task is left");
 }
 

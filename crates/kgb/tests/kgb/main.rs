@@ -5,6 +5,7 @@ mod drain;
 mod faults;
 mod forwarding;
 mod http2;
+mod lifecycle;
 mod limits;
 mod nginx;
 mod proxies;

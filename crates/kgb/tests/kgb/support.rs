@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kgb::entry::{Begin, End, Note, REQUEST_BODY, REQUEST_TRAILERS, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_TRAILERS};
-use kgb::gateway::{Gateway, GatewayConfig};
+use kgb::gateway::{Gateway, GatewayConfig, GatewayHandle};
 use kgb::{Recorder, RecorderConfig};
 use spool::{Kind, Reader};
 use tempfile::TempDir;
@@ -27,6 +27,7 @@ pub(crate) struct Rig {
     pub(crate) data: TempDir,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) gateway: SocketAddr,
+    pub(crate) handle: GatewayHandle,
     pub(crate) upstream: TcpListener,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: tokio::task::JoinHandle<()>,
@@ -50,6 +51,7 @@ impl Rig {
         let shutdown = CancellationToken::new();
         Self {
             gateway: gateway.local_addr(),
+            handle: gateway.handle(),
             running: tokio::spawn(gateway.run(shutdown.clone())),
             data,
             recorder,
@@ -200,6 +202,20 @@ impl Peer {
 
     async fn more(&mut self) -> std::io::Result<usize> {
         soon(self.stream.read_buf(&mut self.buffer)).await
+    }
+
+    /// What came of a chunked body, whole chunks and the last one's beginning, given all that was received.
+    pub(crate) fn body_of(received: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        let Some(start) = find(received, b"\r\n\r\n") else { return body };
+        let mut rest = &received[start + 4..];
+        while let Some(at) = find(rest, b"\r\n") {
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..at]).unwrap(), 16).unwrap();
+            let chunk = &rest[at + 2..];
+            body.extend_from_slice(&chunk[..size.min(chunk.len())]);
+            rest = chunk.get(size + 2..).unwrap_or_default();
+        }
+        body
     }
 
     /// Ends the connection with a reset.
