@@ -1,6 +1,7 @@
 //! What an append costs: nanoseconds and written bytes for a body of 100 KB, plain, repeating and random.
 //!
-//! `cargo run --release -p spool --example repeats [FOLDER]`; the folder decides which disk is measured.
+//! `cargo run --release -p spool --example repeats [FOLDER [NAME]]`; the folder decides which disk is measured, the name of a line leaves
+//! out the others.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people")]
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ const FRAME: usize = 64 << 10;
 
 fn main() {
     let folder = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let only = std::env::args().nth(2);
     let pool = noise(64 << 20);
     let unrelated = |index: usize| pool[index * 7919 * 64 % (pool.len() - BODY_BYTES)..][..BODY_BYTES].to_vec();
     // Every body is new: the offsets never come twice, but the pool's bytes do after a while; so each gets a stamp per page.
@@ -25,7 +27,7 @@ fn main() {
         body
     };
     let grown = |index: usize| session(&pool, index);
-    println!("{:24} {:>10} {:>10} {:>9}", "body", "ns/100 KB", "p50 ns", "written");
+    println!("{:24} {:>10} {:>10} {:>10} {:>9}", "ns for a body of 100 KB", "CPU", "mean", "p50", "written");
     for (name, repeating, bodies) in [
         ("growing session, plain", false, &grown as &dyn Fn(usize) -> Vec<u8>),
         ("growing session", true, &grown),
@@ -33,7 +35,9 @@ fn main() {
         ("random, plain", false, &random),
         ("random", true, &random),
     ] {
-        measure(&folder, name, repeating, bodies);
+        if only.as_ref().is_none_or(|only| only == name) {
+            measure(&folder, name, repeating, bodies);
+        }
     }
 }
 
@@ -49,10 +53,11 @@ fn measure(folder: &Path, name: &str, repeating: bool, body: &dyn Fn(usize) -> V
     let root = tempfile::tempdir_in(folder).unwrap();
     let options = Options { repeating: repeating.then_some(BODY), ..Options::default() };
     let spool = Spool::create(root.path(), options, b"measured").unwrap();
+    let mut cpu = 0;
     let (mut times, mut bytes, mut written, mut last) = (Vec::with_capacity(BODIES), 0, 0, spool.written().segment);
     for index in 0..BODIES {
         let body = body(index);
-        let before = spool.written();
+        let (before, cpu_before) = (spool.written(), cpu_ns());
         let began = Instant::now();
         let entry = spool.begin(b"head", &[]).unwrap();
         for frame in body.chunks(FRAME) {
@@ -60,6 +65,7 @@ fn measure(folder: &Path, name: &str, repeating: bool, body: &dyn Fn(usize) -> V
         }
         entry.finish(&[], b"end").unwrap();
         times.push(began.elapsed().as_nanos() as u64 * BODY_BYTES as u64 / body.len() as u64);
+        cpu += cpu_ns() - cpu_before;
         bytes += body.len() as u64;
         let after = spool.written();
         written += if after.segment == before.segment { after.offset - before.offset } else { after.offset };
@@ -70,7 +76,18 @@ fn measure(folder: &Path, name: &str, repeating: bool, body: &dyn Fn(usize) -> V
     }
     let mean = times.iter().sum::<u64>() / BODIES as u64;
     times.sort_unstable();
-    println!("{name:24} {mean:>10} {:>10} {:>8.1}%", times[BODIES / 2], written as f64 / bytes as f64 * 100.0);
+    let cpu = cpu * BODY_BYTES as u64 / bytes;
+    println!(
+        "{name:24} {cpu:>10} {mean:>10} {:>10} {:>8.1}%",
+        times[BODIES / 2],
+        written as f64 / bytes as f64 * 100.0
+    );
+}
+
+/// This thread's time on a CPU, the kernel's share included; 0 where the kernel does not tell.
+fn cpu_ns() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|on_cpu| on_cpu.parse().ok()).unwrap_or(0)
 }
 
 fn noise(len: usize) -> Vec<u8> {

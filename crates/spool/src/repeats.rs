@@ -110,12 +110,11 @@ impl Stream {
             }
         }
         let Some(end) = find_end(&self.open, rest, self.agreed) else {
-            let agreeing = self.agreed.saturating_sub(open);
+            let same = self.agreed.max(open) - open;
             match &expected {
-                Some((_, chunk)) => self.add_known(chunk, open, agreeing),
-                None => self.add_new(agreeing),
+                Some((_, chunk)) => drop(self.add_changed(chunk, open, &rest[same..])),
+                None => self.add_new(rest.len()),
             }
-            self.add_new(rest.len() - agreeing);
             self.open.extend_from_slice(rest);
             return &[];
         };
@@ -148,11 +147,7 @@ impl Stream {
         let mut next = self.expected;
         match expected.filter(|(_, chunk)| chunk.places.len() <= MAX_PLACES) {
             Some((key, chunk)) => {
-                let same = self.agreed.max(open);
-                let suffix = common_suffix(&bytes[same..], &chunk.bytes[self.agreed..]);
-                self.add_known(&chunk, open, same - open);
-                self.add_new(bytes.len() - same - suffix);
-                self.add_known(&chunk, chunk.bytes.len() - suffix, suffix);
+                let suffix = self.add_changed(&chunk, open, &bytes[self.agreed.max(open)..]);
                 if suffix >= MIN_KNOWN {
                     next = memory.next(key);
                 }
@@ -162,6 +157,16 @@ impl Stream {
         let places = std::mem::take(&mut self.places);
         self.fresh.push(Fresh { key, bytes: bytes.into(), places });
         self.begin_chunk(key, next);
+    }
+
+    /// What comes behind `open` bytes agrees with `chunk` as far as is known, and goes on with `rest`, whose end may agree with the
+    /// chunk's end. Returns how many bytes of that do.
+    fn add_changed(&mut self, chunk: &Chunk, open: usize, rest: &[u8]) -> usize {
+        let suffix = common_suffix(rest, &chunk.bytes[self.agreed..]);
+        self.add_known(chunk, open, self.agreed.saturating_sub(open));
+        self.add_new(rest.len() - suffix);
+        self.add_known(chunk, chunk.bytes.len() - suffix, suffix);
+        suffix
     }
 
     /// A known chunk has passed.

@@ -42,7 +42,7 @@ pub struct Options {
     /// What the records survive.
     pub durability: Durability,
     /// A channel whose bytes are likely to repeat what entries before them wrote to it. Of those that stand in one of the last
-    /// segments it is only written where they stand. This costs up to 32 MiB of memory, and 64 KiB for each running entry.
+    /// segments it is only written where they stand. This costs up to 32 MiB of memory, and 32 KiB for each running entry.
     pub repeating: Option<Channel>,
 }
 
@@ -315,6 +315,10 @@ impl Spool {
         loop {
             let next = lock(&shared.writer).segments_mut().release_before(segment);
             let Some(next) = next else { return Ok(()) };
+            // The segments that remain must be there when these are gone, or a loss of power leaves no log at all.
+            if shared.options.durability == Durability::Power && self.synced().segment < self.first_segment() {
+                sync::sync_now(shared)?;
+            }
             // Outside the writer's lock, because deleting a large file takes milliseconds.
             shared.files.remove(next)?;
             lock(&shared.writer).segments_mut().deleted(next);
