@@ -276,7 +276,8 @@ fn scan_segment(
     is_last: bool,
     findings: &mut Findings,
 ) -> Result<Option<SoundEnd>> {
-    let file = folder.open_segment(number, Access::Write).map_err(Error::io("opening a segment"))?;
+    let access = if is_last { Access::Write } else { Access::Read };
+    let file = folder.open_segment(number, access).map_err(Error::io("opening a segment"))?;
     let header = match read_header(&*file, number)? {
         Ok(header) if header.recorder == recorder => header,
         Ok(_) => {
@@ -291,13 +292,9 @@ fn scan_segment(
         }
     };
     findings.enter(&header);
-    let mut len = file.len().map_err(Error::io("reading a segment's length"))?;
-    if let Some(known) = known_len.filter(|known| *known < len) {
-        // An append that was undone has come back with the power.
-        file.set_len(known).map_err(Error::io("cutting what was undone"))?;
-        file.sync_data().map_err(Error::io("syncing a cut segment"))?;
-        len = known;
-    }
+    // A segment may be longer than the next one says: one whose creation failed may come back with the power, and the log went on
+    // in this one.
+    let len = file.len().map_err(Error::io("reading a segment's length"))?;
     let mut scan = Scan { file: &*file, number, seed: header.seed(), len, window: Window::default() };
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < len {
