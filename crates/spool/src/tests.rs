@@ -4,6 +4,8 @@ mod births;
 mod failing_disk;
 mod faults;
 mod frozen;
+mod hostile;
+mod sim;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -274,8 +274,7 @@ fn spool_options(config: &RecorderConfig) -> spool::Options {
             Durability::Power => spool::Durability::Power,
         },
         // The spool can refer to what it holds instead of writing an agent's history again (a third less CPU for growing
-        // sessions). It stays off until a simulated disk that loses unsynced writes has found nothing in it for long
-        // enough, and until its memory stays within 64 MB for bodies that do not repeat.
+        // sessions). It stays off until its memory of chunks stays within 64 MB for bodies that do not repeat.
         repeating: None,
     }
 }

@@ -1,0 +1,453 @@
+//! A disk in memory that fails as disks do, and forgets as they do.
+//!
+//! Each operation that changes something is a step. At a chosen step the machine stops: that operation happens in part (a write) or
+//! not at all, and none after it happens. Other steps may fail by themselves. After the stop, [`SimDisk::kill`] keeps all that
+//! was done, as the kernel does when a process dies; [`SimDisk::lose_power`] keeps what was synced, file by file and folder by
+//! folder, and of the rest whatever the dice say.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crate::filesystem::{Access, DiskFile, FileSystem, Lock, Missing};
+use crate::lock;
+
+/// A way to fail once, at a given step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The device answers with an error; a write may have happened in part.
+    Io,
+    /// No room; likewise.
+    NoSpace,
+    /// A write takes less than it was given.
+    Short,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Len(u64),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, written) => {
+                let end = *offset as usize + written.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[*offset as usize..end].copy_from_slice(written);
+            }
+            Self::Len(len) => bytes.resize(*len as usize, 0),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+/// A name in a folder. Folders are named by their number, so that renaming one takes what is in it along.
+type Name = (u64, String);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Renaming {
+    Set(Name, u64),
+    Unset(Name),
+    Move(Name, Name),
+}
+
+impl Renaming {
+    fn apply(&self, names: &mut BTreeMap<Name, u64>) {
+        match self {
+            Self::Set(name, node) => drop(names.insert(name.clone(), *node)),
+            Self::Unset(name) => drop(names.remove(name)),
+            Self::Move(from, to) => {
+                if let Some(node) = names.remove(from) {
+                    names.insert(to.clone(), node);
+                }
+            }
+        }
+    }
+
+    fn folder(&self) -> u64 {
+        match self {
+            Self::Set((folder, _), _) | Self::Unset((folder, _)) | Self::Move((folder, _), _) => *folder,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    files: BTreeMap<u64, Content>,
+    live: BTreeMap<Name, u64>,
+    durable: BTreeMap<Name, u64>,
+    unsynced: Vec<Renaming>,
+    next_node: u64,
+    locked: Vec<u64>,
+    /// Locks of an earlier life of the machine free nothing.
+    boot: u64,
+    steps: u64,
+    stop_at: Option<u64>,
+    stopped: bool,
+    faults: BTreeMap<u64, Fault>,
+    dice: u64,
+}
+
+impl State {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        (self.dice >> 11) % sides.max(1)
+    }
+
+    /// Takes a step. `Ok(Some)`: it fails so.
+    fn step(&mut self) -> io::Result<Option<Fault>> {
+        self.steps += 1;
+        if self.stopped {
+            return Err(stopped());
+        }
+        if self.stop_at.is_some_and(|at| self.steps >= at) {
+            self.stopped = true;
+            return Ok(Some(Fault::Io));
+        }
+        Ok(self.faults.remove(&self.steps))
+    }
+
+    /// A step that happens or does not.
+    fn whole_step(&mut self) -> io::Result<()> {
+        match self.step()? {
+            Some(Fault::Io) => Err(device_error()),
+            Some(Fault::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Short) | None => Ok(()),
+        }
+    }
+
+    fn node(&self, path: &Path) -> io::Result<u64> {
+        let mut node = 0;
+        for name in path.iter().skip(1) {
+            let name = name.to_str().unwrap().to_owned();
+            node = *self.live.get(&(node, name)).ok_or(io::ErrorKind::NotFound)?;
+        }
+        Ok(node)
+    }
+
+    fn name(&self, path: &Path) -> io::Result<Name> {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        Ok((self.node(path.parent().unwrap())?, name))
+    }
+
+    fn rename(&mut self, renaming: Renaming) {
+        renaming.apply(&mut self.live);
+        self.unsynced.push(renaming);
+    }
+
+    fn add(&mut self, path: &Path, is_file: bool) -> io::Result<u64> {
+        let name = self.name(path)?;
+        if self.live.contains_key(&name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.whole_step()?;
+        self.next_node += 1;
+        let node = self.next_node;
+        if is_file {
+            self.files.insert(node, Content::default());
+        }
+        self.rename(Renaming::Set(name, node));
+        Ok(node)
+    }
+
+    fn restart(&mut self) {
+        self.boot += 1;
+        self.locked.clear();
+        self.stopped = false;
+        self.stop_at = None;
+        self.faults.clear();
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the machine has stopped")
+}
+
+fn device_error() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
+/// Clones are the same disk.
+#[derive(Debug, Clone)]
+pub(super) struct SimDisk(Arc<Mutex<State>>);
+
+impl SimDisk {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            files: BTreeMap::new(),
+            live: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            unsynced: Vec::new(),
+            next_node: 0,
+            locked: Vec::new(),
+            boot: 0,
+            steps: 0,
+            stop_at: None,
+            stopped: false,
+            faults: BTreeMap::new(),
+            dice: seed | 1,
+        })))
+    }
+
+    /// The machine stops at the step after so many.
+    pub(super) fn stop_after(&self, steps: u64) {
+        let mut state = lock(&self.0);
+        state.stop_at = Some(state.steps + 1 + steps);
+    }
+
+    /// The step after so many fails.
+    pub(super) fn fail_after(&self, steps: u64, fault: Fault) {
+        let mut state = lock(&self.0);
+        let at = state.steps + 1 + steps;
+        state.faults.insert(at, fault);
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        lock(&self.0).stopped
+    }
+
+    /// The process is gone; what it did stays.
+    pub(super) fn kill(&self) {
+        lock(&self.0).restart();
+    }
+
+    /// The power is gone: of each file what was synced, and of what came after it whatever happened to be written back, some of
+    /// it in part; of names those whose folder was synced, and the first few of the others.
+    pub(super) fn lose_power(&self) {
+        let mut state = lock(&self.0);
+        state.restart();
+        let unsynced = std::mem::take(&mut state.unsynced);
+        let kept = state.roll(unsynced.len() as u64 + 1) as usize;
+        for renaming in &unsynced[..kept] {
+            renaming.apply(&mut state.durable);
+        }
+        state.live = state.durable.clone();
+        let mut files = std::mem::take(&mut state.files);
+        for content in files.values_mut() {
+            let mut bytes = std::mem::take(&mut content.durable);
+            let in_order = state.roll(2) == 0;
+            let until = state.roll(content.unsynced.len() as u64 + 1) as usize;
+            for (index, change) in content.unsynced.drain(..).enumerate() {
+                let is_kept = if in_order { index < until } else { state.roll(2) == 0 };
+                match &change {
+                    _ if is_kept => change.apply(&mut bytes),
+                    Change::Write(offset, written) if index == until => {
+                        let torn = state.roll(written.len() as u64 + 1) as usize;
+                        Change::Write(*offset, written[..torn].to_vec()).apply(&mut bytes);
+                    }
+                    _ => {}
+                }
+            }
+            content.durable.clone_from(&bytes);
+            content.live = bytes;
+        }
+        state.files = files;
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    node: u64,
+}
+
+impl SimFile {
+    fn with<T>(&self, act: impl FnOnce(&mut State, &mut Content) -> io::Result<T>) -> io::Result<T> {
+        let mut state = lock(&self.disk.0);
+        let mut content = state.files.remove(&self.node).ok_or(io::ErrorKind::NotFound)?;
+        let result = act(&mut state, &mut content);
+        state.files.insert(self.node, content);
+        result
+    }
+}
+
+impl Content {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.live);
+        self.unsynced.push(change);
+    }
+}
+
+impl DiskFile for SimFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.with(|state, content| {
+            let fault = state.step()?;
+            let taken = if fault.is_some() { state.roll(bytes.len() as u64 + 1) as usize } else { bytes.len() };
+            if taken > 0 {
+                content.change(Change::Write(offset, bytes[..taken].to_vec()));
+            }
+            match fault {
+                None => Ok(taken),
+                Some(Fault::Short) => Ok(taken.max(1)).inspect(|_| {
+                    if taken == 0 {
+                        content.change(Change::Write(offset, bytes[..1].to_vec()));
+                    }
+                }),
+                Some(Fault::Io) => Err(device_error()),
+                Some(Fault::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
+            }
+        })
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|_, content| {
+            let from = content.live.len().min(offset as usize);
+            let len = bytes.len().min(content.live.len() - from);
+            bytes[..len].copy_from_slice(&content.live[from..from + len]);
+            Ok(len)
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with(|state, content| {
+            state.whole_step()?;
+            content.change(Change::Len(len));
+            Ok(())
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.with(|_, content| Ok(content.live.len() as u64))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|state, content| {
+            if let Err(error) = state.whole_step() {
+                // The kernel reports the failure once and drops what it could not write: a second sync would succeed.
+                if !state.stopped {
+                    content.unsynced.clear();
+                }
+                return Err(error);
+            }
+            for change in content.unsynced.drain(..) {
+                change.apply(&mut content.durable);
+            }
+            // What a failed sync has dropped is a hole of old bytes that later syncs do not fill.
+            Ok(())
+        })
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    node: u64,
+    boot: u64,
+}
+
+impl Lock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = lock(&self.disk.0);
+        if state.boot == self.boot {
+            state.locked.retain(|node| *node != self.node);
+        }
+    }
+}
+
+impl FileSystem for SimDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut at = PathBuf::new();
+        for name in dir {
+            at.push(name);
+            let is_there = lock(&self.0).node(&at).is_ok();
+            if !is_there {
+                self.create_dir(&at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        lock(&self.0).add(dir, false).map(drop)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let node = lock(&self.0).add(path, true)?;
+        Ok(Arc::new(SimFile { disk: self.clone(), node }))
+    }
+
+    fn open(&self, path: &Path, _: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let state = lock(&self.0);
+        let node = state.node(path)?;
+        if !state.files.contains_key(&node) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Arc::new(SimFile { disk: self.clone(), node }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        state.node(from)?;
+        state.whole_step()?;
+        let renaming = Renaming::Move(state.name(from)?, state.name(to)?);
+        state.rename(renaming);
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        state.node(path)?;
+        state.whole_step()?;
+        let name = state.name(path)?;
+        state.rename(Renaming::Unset(name));
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        let node = state.node(dir)?;
+        if state.live.keys().any(|(folder, _)| *folder == node) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        state.whole_step()?;
+        let name = state.name(dir)?;
+        state.rename(Renaming::Unset(name));
+        Ok(())
+    }
+
+    fn names(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = lock(&self.0);
+        let node = state.node(dir)?;
+        Ok(state.live.keys().filter(|(folder, _)| *folder == node).map(|(_, name)| name.clone()).collect())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        let node = state.node(dir)?;
+        state.whole_step()?;
+        let (synced, unsynced) =
+            std::mem::take(&mut state.unsynced).into_iter().partition(|renaming| renaming.folder() == node);
+        state.unsynced = unsynced;
+        let synced: Vec<Renaming> = synced;
+        synced.iter().for_each(|renaming| renaming.apply(&mut state.durable));
+        Ok(())
+    }
+
+    fn try_lock(&self, path: &Path, missing: Missing) -> io::Result<Option<Box<dyn Lock>>> {
+        let mut state = lock(&self.0);
+        let node = match state.node(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Create => {
+                state.add(path, true)?
+            }
+            node => node?,
+        };
+        if state.locked.contains(&node) {
+            return Ok(None);
+        }
+        state.locked.push(node);
+        Ok(Some(Box::new(SimLock { disk: self.clone(), node, boot: state.boot })))
+    }
+}
