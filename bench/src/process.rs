@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A child that is ended with its owner.
 pub(crate) struct Child {
@@ -52,7 +53,10 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let _already_gone = self.child.kill();
+        // A master that is killed leaves its workers behind, so each is ended by its own id.
+        for pid in self.pids().into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            let _already_gone = kill_process(pid, Signal::KILL);
+        }
         let _status = self.child.wait();
     }
 }
