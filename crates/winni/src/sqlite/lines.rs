@@ -146,6 +146,14 @@ impl Lines<'_> {
     /// gives way.
     pub(super) fn add(&self, conversation: i64, exchange: i64, turns: &[NewTurn], at: Timestamp) -> Result<()> {
         let Some(first) = turns.first() else { return Ok(()) };
+        // What gives way leaves the index too: nobody could erase its words from there later.
+        self.connection
+            .prepare_cached(
+                "DELETE FROM message_words WHERE rowid IN (SELECT id FROM message
+                 WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3
+                   AND id NOT IN (SELECT message FROM message_unindexed WHERE tenant = ?1))",
+            )?
+            .execute(params![self.tenant, conversation, first.turn as i64])?;
         self.connection
             .prepare_cached("DELETE FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3")?
             .execute(params![self.tenant, conversation, first.turn as i64])?;

@@ -239,6 +239,22 @@ async fn a_retry_adds_no_turn_and_a_broken_answer_gives_way_to_the_whole_one() {
 }
 
 #[tokio::test]
+async fn an_answer_that_gave_way_leaves_no_words_in_the_index() {
+    let mut lake = Lake::new().await;
+    let mut agent = Agent::new("s");
+    let half = stream(&[json!({"type":"text","text":"half an"})], false);
+    let body = Agent::body(&[user("q")]);
+    lake.record(agent.exchange(&body, half.as_bytes(), Outcome::UpstreamAborted)).await;
+    while lake.store.index_pending(100).await.unwrap() > 0 {}
+    lake.record(agent.exchange(&body, says("the answer").as_bytes(), Outcome::Complete)).await;
+    while lake.store.index_pending(100).await.unwrap() > 0 {}
+    let connection = Connection::open(lake.path()).unwrap();
+    let indexed: i64 =
+        connection.query_row("SELECT count(*) FROM message_words_docsize", [], |row| row.get(0)).unwrap();
+    assert_eq!(indexed, 2, "the question and the whole answer");
+}
+
+#[tokio::test]
 async fn an_interrupted_answer_is_replaced_by_what_the_client_kept_of_it() {
     let mut lake = Lake::new().await;
     let mut agent = Agent::new("s");
