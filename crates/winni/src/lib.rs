@@ -5,6 +5,7 @@
 
 mod content;
 mod conversation;
+mod handed_in;
 pub mod model;
 mod pricing;
 mod recent;

@@ -4,7 +4,15 @@
 //! end and the gaps in between. Reading gives [`Conversation`]s, [`Turn`]s and [`Exchange`]s, whose serialised field
 //! names are fixed (see the command-line reference) and therefore never renamed.
 
+mod stored;
+
 use std::io;
+
+pub use crate::conversation::identity::Role;
+pub use stored::{
+    ContextDeletion, ConversationSource, Deletion, Destination, NewConversation, NewMessage, Sort, StartupContext,
+    StoredMessage,
+};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -275,7 +283,7 @@ pub struct Turn {
     pub complete: bool,
     /// When it was recorded.
     pub created_at: Timestamp,
-    /// The exchange that brought it.
+    /// The exchange that brought it; none for a message that was stored.
     pub exchange_id: Option<Uuid>,
     /// Free-form, a JSON object.
     pub metadata: serde_json::Value,
@@ -354,6 +362,10 @@ pub enum Part {
 pub struct ConversationFilter {
     /// Only this session.
     pub session_id: Option<String>,
+    /// Only conversations that were made so.
+    pub source: Option<ConversationSource>,
+    /// In which order.
+    pub sort: Sort,
     /// At most so many; all if absent.
     pub limit: Option<u64>,
     /// Skip so many.
@@ -407,12 +419,16 @@ pub struct SearchHit {
     pub turn: u64,
     /// Its role.
     pub role: String,
+    /// What it says: a string, or an array of content blocks.
+    pub content: serde_json::Value,
     /// The passage around the match, matches between `[` and `]`.
     pub snippet: String,
     /// Higher is better.
     pub rank: f64,
     /// When the message was recorded.
     pub created_at: Timestamp,
+    /// The conversation's metadata, a JSON object.
+    pub conversation_metadata: serde_json::Value,
 }
 
 /// Counts over the whole record. `stored_bytes` leaves the full-text index out.

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::model::{
-    Batch, Conversation, ConversationFilter, Event, EventCursor, Exchange, ExchangeFilter, Part, SearchHit,
-    SearchQuery, Stats, Turn,
+    Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
+    ExchangeFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext, Stats, StoredMessage,
+    Turn,
 };
 
 /// What can go wrong with the data lake.
@@ -28,6 +29,9 @@ pub enum Error {
     /// A query or argument that makes no sense; the message says what would.
     #[error("{0}")]
     Invalid(String),
+    /// What a call names does not exist; the message names it.
+    #[error("{0}")]
+    NotFound(String),
     /// The recorded bytes could not be read from the spool.
     #[error("cannot read the spool: {0}")]
     Source(std::io::Error),
@@ -68,8 +72,25 @@ pub trait Store: Send + Sync {
     /// Indexes up to `max` messages for full-text search that are not indexed yet; how many it did.
     async fn index_pending(&self, max: usize) -> Result<usize>;
 
+    /// Begins a conversation that has no message yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the session's name is empty or holds a NUL, or the metadata is no object.
+    async fn begin_conversation(&self, new: NewConversation) -> Result<Conversation>;
+
+    /// Adds messages to the end of a conversation, all or none, and says which conversation that is. Turn numbers are
+    /// given out in order without gap or double, however many writers and processes there are.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown conversation; [`Error::Invalid`] for a captured one, for a turn that is not
+    /// the next one (the message says which is), and for content or metadata of the wrong kind.
+    async fn store_messages(&self, into: Destination, messages: Vec<NewMessage>) -> Result<(Uuid, Vec<StoredMessage>)>;
+
     /// Conversations, newest first.
     async fn conversations(&self, filter: ConversationFilter) -> Result<Vec<Conversation>>;
+
+    /// How many conversations the filter lets through, its limit and offset left out of account.
+    async fn conversations_total(&self, filter: ConversationFilter) -> Result<u64>;
 
     /// One conversation.
     async fn conversation(&self, id: Uuid) -> Result<Option<Conversation>>;
@@ -91,8 +112,27 @@ pub trait Store: Send + Sync {
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)>;
 
     /// Erases a conversation's content: messages, bodies and heads of its exchanges. What other conversations share
-    /// stays theirs. The places in the recorders' sequences remain. How many messages went; `None` if it is unknown.
-    async fn delete_conversation(&self, id: Uuid) -> Result<Option<u64>>;
+    /// stays theirs. The places in the recorders' sequences remain. Without `force` only an empty one goes.
+    async fn delete_conversation(&self, id: Uuid, force: bool) -> Result<Deletion>;
+
+    /// Gives a startup context new content, and creates it where there is none of that name. Afterwards it is active if
+    /// and only if `active`; another that was active no longer is then.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the name is empty or holds a NUL.
+    async fn set_startup_context(&self, name: String, content: String, active: bool) -> Result<StartupContext>;
+
+    /// A startup context by its name, or the active one.
+    async fn startup_context(&self, name: Option<String>) -> Result<Option<StartupContext>>;
+
+    /// All startup contexts by name.
+    async fn startup_contexts(&self, include_content: bool) -> Result<Vec<StartupContext>>;
+
+    /// All versions of a startup context, newest first; `updated_at` is when each was set. Empty if there is none.
+    async fn startup_context_versions(&self, name: String) -> Result<Vec<StartupContext>>;
+
+    /// Deletes a startup context with all its versions. Without `force` not the active one.
+    async fn delete_startup_context(&self, name: String, force: bool) -> Result<ContextDeletion>;
 
     /// Counts.
     async fn stats(&self) -> Result<Stats>;

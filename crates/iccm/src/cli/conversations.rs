@@ -29,7 +29,7 @@ pub(crate) struct ConversationsArgs {
 
 pub(super) async fn run(args: ConversationsArgs, config: &Config, env: &Environment) -> anyhow::Result<ExitCode> {
     let store = reading::open(config).await?;
-    let filter = ConversationFilter { session_id: args.session, limit: args.limit, offset: 0 };
+    let filter = ConversationFilter { session_id: args.session, limit: args.limit, ..ConversationFilter::default() };
     let conversations = store.conversations(filter).await?;
     let mut out = screen::stdout();
     if args.json {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use winni::model::Conversation;
+use winni::model::{Conversation, Deletion};
 
 use super::reading;
 use crate::config::Config;
@@ -30,8 +30,10 @@ pub(super) async fn run(args: DeleteArgs, config: &Config) -> anyhow::Result<Exi
     if !args.yes && !confirmed(&conversation)? {
         bail!("nothing was erased");
     }
-    let erased = store.delete_conversation(conversation.id).await?;
-    let erased = erased.with_context(|| format!("conversation {} is gone already", conversation.id))?;
+    let erased = match store.delete_conversation(conversation.id, true).await? {
+        Deletion::Deleted { messages } => messages,
+        Deletion::Unknown | Deletion::Kept { .. } => bail!("conversation {} is gone already", conversation.id),
+    };
     let mut out = screen::stdout();
     if args.json {
         let result =

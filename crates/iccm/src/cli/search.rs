@@ -128,9 +128,11 @@ mod tests {
             message_id: Uuid::from_u128(2),
             turn: 3,
             role: "assistant".into(),
+            content: snippet.into(),
             snippet: snippet.into(),
             rank: 1.0,
             created_at: Timestamp(1_795_350_483_000_000),
+            conversation_metadata: serde_json::json!({}),
         }
     }
 

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 use winni::model::{
-    Batch, Conversation, ConversationFilter, Event, EventCursor, Exchange, ExchangeFilter, Part, SearchHit,
-    SearchQuery, Stats, Turn,
+    Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
+    ExchangeFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext, Stats, StoredMessage,
+    Turn,
 };
 use winni::store::{Error, Result, Store, Watermark};
 
@@ -136,8 +137,40 @@ impl Store for LateStore {
         self.store().await?.search(query).await
     }
 
-    async fn delete_conversation(&self, id: Uuid) -> Result<Option<u64>> {
-        self.store().await?.delete_conversation(id).await
+    async fn begin_conversation(&self, new: NewConversation) -> Result<Conversation> {
+        self.store().await?.begin_conversation(new).await
+    }
+
+    async fn store_messages(&self, into: Destination, messages: Vec<NewMessage>) -> Result<(Uuid, Vec<StoredMessage>)> {
+        self.store().await?.store_messages(into, messages).await
+    }
+
+    async fn conversations_total(&self, filter: ConversationFilter) -> Result<u64> {
+        self.store().await?.conversations_total(filter).await
+    }
+
+    async fn delete_conversation(&self, id: Uuid, force: bool) -> Result<Deletion> {
+        self.store().await?.delete_conversation(id, force).await
+    }
+
+    async fn set_startup_context(&self, name: String, content: String, active: bool) -> Result<StartupContext> {
+        self.store().await?.set_startup_context(name, content, active).await
+    }
+
+    async fn startup_context(&self, name: Option<String>) -> Result<Option<StartupContext>> {
+        self.store().await?.startup_context(name).await
+    }
+
+    async fn startup_contexts(&self, include_content: bool) -> Result<Vec<StartupContext>> {
+        self.store().await?.startup_contexts(include_content).await
+    }
+
+    async fn startup_context_versions(&self, name: String) -> Result<Vec<StartupContext>> {
+        self.store().await?.startup_context_versions(name).await
+    }
+
+    async fn delete_startup_context(&self, name: String, force: bool) -> Result<ContextDeletion> {
+        self.store().await?.delete_startup_context(name, force).await
     }
 
     async fn stats(&self) -> Result<Stats> {

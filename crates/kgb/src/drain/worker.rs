@@ -341,7 +341,7 @@ fn is_about_items(error: &Error) -> bool {
     match error {
         Error::Unavailable(_) | Error::TooNew { .. } => false,
         Error::Source(error) => !is_shortage(error),
-        Error::Damaged(_) | Error::Invalid(_) | Error::Output(_) => true,
+        Error::Damaged(_) | Error::Invalid(_) | Error::NotFound(_) | Error::Output(_) => true,
     }
 }
 

@@ -154,7 +154,31 @@ impl Store for Fake {
     async fn search(&self, _: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
         unused()
     }
-    async fn delete_conversation(&self, _: Uuid) -> Result<Option<u64>> {
+    async fn begin_conversation(&self, _: NewConversation) -> Result<Conversation> {
+        unused()
+    }
+    async fn store_messages(&self, _: Destination, _: Vec<NewMessage>) -> Result<(Uuid, Vec<StoredMessage>)> {
+        unused()
+    }
+    async fn conversations_total(&self, _: ConversationFilter) -> Result<u64> {
+        unused()
+    }
+    async fn delete_conversation(&self, _: Uuid, _: bool) -> Result<Deletion> {
+        unused()
+    }
+    async fn set_startup_context(&self, _: String, _: String, _: bool) -> Result<StartupContext> {
+        unused()
+    }
+    async fn startup_context(&self, _: Option<String>) -> Result<Option<StartupContext>> {
+        unused()
+    }
+    async fn startup_contexts(&self, _: bool) -> Result<Vec<StartupContext>> {
+        unused()
+    }
+    async fn startup_context_versions(&self, _: String) -> Result<Vec<StartupContext>> {
+        unused()
+    }
+    async fn delete_startup_context(&self, _: String, _: bool) -> Result<ContextDeletion> {
         unused()
     }
     async fn stats(&self) -> Result<Stats> {

@@ -4,24 +4,33 @@
 //! thinking is dropped, old tool results are cleared, system messages follow the git status. The identity of a message
 //! is what stays: its role, the words of its text, and the ids of its tool calls and results.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::text::{self, Block};
+use crate::model::Timestamp;
 
 /// Who said it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The person, or the program that speaks for them.
     User,
+    /// The model.
     Assistant,
+    /// Instructions.
     System,
+    /// A tool's result, where an API gives it a role of its own.
     Tool,
 }
 
 impl Role {
     /// Every role; the position is the stored number.
-    pub(crate) const ALL: [Role; 4] = [Role::User, Role::Assistant, Role::System, Role::Tool];
+    pub const ALL: [Role; 4] = [Role::User, Role::Assistant, Role::System, Role::Tool];
 
-    pub(crate) fn name(self) -> &'static str {
+    /// The name under which users know it, e.g. `user`.
+    pub fn name(self) -> &'static str {
         match self {
             Role::User => "user",
             Role::Assistant => "assistant",
@@ -30,7 +39,8 @@ impl Role {
         }
     }
 
-    pub(crate) fn of(name: &str) -> Option<Self> {
+    /// The role that an API or a user calls so.
+    pub fn of(name: &str) -> Option<Self> {
         match name {
             "developer" => Some(Role::System),
             "model" => Some(Role::Assistant),
@@ -38,6 +48,16 @@ impl Role {
             _ => Self::ALL.into_iter().find(|r| r.name() == name),
         }
     }
+}
+
+/// A message's id follows from where and when it stands, so that it need not be stored.
+pub(crate) fn message_uuid(at: Timestamp, conversation: Uuid, turn: u64) -> Uuid {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(conversation.as_bytes());
+    hasher.update(&turn.to_le_bytes());
+    let mut random = [0; 10];
+    random.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
+    uuid::Builder::from_unix_timestamp_millis((at.0 / 1000).max(0) as u64, &random).into_uuid()
 }
 
 /// Identity of one message.

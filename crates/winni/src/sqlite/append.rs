@@ -47,6 +47,11 @@ impl Writer {
         Err(Error::Unavailable(format!("{} was removed or replaced; it has been opened anew", path.display())))
     }
 
+    /// The secret under which content is named.
+    pub(super) fn block_key(&self) -> [u8; 32] {
+        self.memory.key
+    }
+
     pub(super) fn append(&mut self, batch: Batch) -> Result<Watermark> {
         self.check_file()?;
         let result = self.try_append(batch);

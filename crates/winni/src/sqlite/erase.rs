@@ -15,17 +15,27 @@ use super::blocks::{BlockReader, EPOCH, Location, OpenPacks, insert_block};
 use super::bodies::Form;
 use super::body_reader::BodyReader;
 use super::reading::row_of;
+use super::stored;
 use crate::content::manifest::BlockHash;
+use crate::model::Deletion;
 use crate::store::Result;
 
-/// How many messages went; `None` if there is no such conversation.
-pub(super) fn conversation(writer: &mut Writer, uuid: Uuid) -> Result<Option<u64>> {
+/// Without `force` only a conversation without messages goes.
+pub(super) fn conversation(writer: &mut Writer, uuid: Uuid, force: bool) -> Result<Deletion> {
     writer.check_file()?;
     let tenant = writer.tenant;
     let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Some(conversation) = row_of(&transaction, tenant, uuid)? else {
-        return Ok(None);
+        return Ok(Deletion::Unknown);
     };
+    let turns: i64 = transaction.query_row(
+        "SELECT tip FROM conversation WHERE tenant = ?1 AND id = ?2",
+        params![tenant, conversation],
+        |row| row.get(0),
+    )?;
+    if turns > 0 && !force {
+        return Ok(Deletion::Kept { messages: turns as u64 });
+    }
     let erasure = Erasure { transaction: &transaction, tenant };
     erasure.bequeath(conversation)?;
     let exchanges = erasure.exchanges(conversation)?;
@@ -35,10 +45,13 @@ pub(super) fn conversation(writer: &mut Writer, uuid: Uuid) -> Result<Option<u64
     erasure.rewrite_packs(&packs)?;
     transaction.execute("UPDATE total SET erasures = erasures + 1 WHERE tenant = ?1", [tenant])?;
     transaction.commit()?;
+    if messages == 0 {
+        return Ok(Deletion::Deleted { messages });
+    }
     // What a contentless index has deleted it only marks; merging it into one drops the words.
     writer.connection.execute_batch("INSERT INTO message_words (message_words) VALUES ('optimize')")?;
     writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    Ok(Some(messages))
+    Ok(Deletion::Deleted { messages })
 }
 
 struct Erasure<'t> {
@@ -176,6 +189,7 @@ impl Erasure<'_> {
                 (SELECT id FROM message WHERE tenant = ?1 AND conversation = ?2)",
             on_conversation,
         )?;
+        stored::remove_contents(t, self.tenant, conversation)?;
         let messages = t.execute("DELETE FROM message WHERE tenant = ?1 AND conversation = ?2", on_conversation)?;
         t.execute("DELETE FROM conversation WHERE tenant = ?1 AND id = ?2", on_conversation)?;
         let mut erase = t.prepare(

@@ -120,14 +120,14 @@ pub(super) fn events(
     }
     let mut query = connection.prepare_cached(&format!(
         "SELECT {MESSAGE_COLUMNS} FROM message m
-         JOIN conversation c ON c.id = m.conversation JOIN exchange x ON x.id = m.exchange
+         JOIN conversation c ON c.id = m.conversation LEFT JOIN exchange x ON x.id = m.exchange
          WHERE m.tenant = ?1 AND m.id > ?2 ORDER BY m.id LIMIT ?3"
     ))?;
     let mut reader = ContentReader::new(connection, tenant);
     for row in query.query_map(params![tenant, after.message, limit as i64], MessageRow::of)? {
         let row = row?;
         cursor.message = row.id;
-        let content = reader.content(row.exchange, row.source)?;
+        let content = reader.content(row.held)?;
         events.push((row.created_at, Event::Message(Box::new(row.into_turn(content)))));
     }
     events.sort_by_key(|(at, _)| *at);

@@ -205,10 +205,10 @@ impl Lines<'_> {
             .query_row(params![self.tenant, conversation], |row| row.get(0))?)
     }
 
-    /// The session's conversations that no agent id was given for, newest first: number and last turn.
+    /// The session's captured conversations that no agent id was given for, newest first: number and last turn.
     pub(super) fn main_lines(&self, session: i64, limit: u64) -> Result<Vec<(i64, u64)>> {
         let mut query = self.connection.prepare_cached(
-            "SELECT id, tip FROM conversation WHERE tenant = ?1 AND session = ?2 AND agent IS NULL
+            "SELECT id, tip FROM conversation WHERE tenant = ?1 AND session = ?2 AND agent IS NULL AND source = 'captured'
              ORDER BY updated_at DESC, id DESC LIMIT ?3",
         )?;
         let rows = query.query_map(params![self.tenant, session, limit as i64], |row| {

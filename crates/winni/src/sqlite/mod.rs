@@ -7,6 +7,7 @@ mod append;
 mod blocks;
 mod bodies;
 mod body_reader;
+mod contexts;
 mod erase;
 mod error;
 mod exchange;
@@ -18,8 +19,7 @@ mod placing;
 mod reading;
 mod schema;
 mod search;
-#[cfg(test)]
-mod tests;
+mod stored;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::model::{
-    Batch, Conversation, ConversationFilter, Event, EventCursor, Exchange, ExchangeFilter, Part, SearchHit,
-    SearchQuery, Stats, Turn,
+    Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
+    ExchangeFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext, Stats, StoredMessage,
+    Turn,
 };
 use crate::store::{Error, Result, Store, Watermark};
 use append::Writer;
@@ -157,6 +158,18 @@ impl Store for SqliteStore {
         self.write(move |writer| search::index(writer, &words)).await
     }
 
+    async fn begin_conversation(&self, new: NewConversation) -> Result<Conversation> {
+        self.write(move |writer| stored::begin_conversation(writer, new)).await
+    }
+
+    async fn store_messages(&self, into: Destination, messages: Vec<NewMessage>) -> Result<(Uuid, Vec<StoredMessage>)> {
+        self.write(move |writer| stored::store_messages(writer, into, messages)).await
+    }
+
+    async fn conversations_total(&self, filter: ConversationFilter) -> Result<u64> {
+        self.read(move |connection, tenant| reading::conversations_total(connection, tenant, &filter)).await
+    }
+
     async fn conversations(&self, filter: ConversationFilter) -> Result<Vec<Conversation>> {
         self.read(move |connection, tenant| reading::conversations(connection, tenant, &filter)).await
     }
@@ -191,8 +204,28 @@ impl Store for SqliteStore {
         self.read(move |connection, tenant| search::search(connection, tenant, &query)).await
     }
 
-    async fn delete_conversation(&self, id: Uuid) -> Result<Option<u64>> {
-        self.write(move |writer| erase::conversation(writer, id)).await
+    async fn delete_conversation(&self, id: Uuid, force: bool) -> Result<Deletion> {
+        self.write(move |writer| erase::conversation(writer, id, force)).await
+    }
+
+    async fn set_startup_context(&self, name: String, content: String, active: bool) -> Result<StartupContext> {
+        self.write(move |writer| contexts::set(writer, &name, &content, active)).await
+    }
+
+    async fn startup_context(&self, name: Option<String>) -> Result<Option<StartupContext>> {
+        self.read(move |connection, tenant| contexts::one(connection, tenant, name.as_deref())).await
+    }
+
+    async fn startup_contexts(&self, include_content: bool) -> Result<Vec<StartupContext>> {
+        self.read(move |connection, tenant| contexts::all(connection, tenant, include_content)).await
+    }
+
+    async fn startup_context_versions(&self, name: String) -> Result<Vec<StartupContext>> {
+        self.read(move |connection, tenant| contexts::versions(connection, tenant, &name)).await
+    }
+
+    async fn delete_startup_context(&self, name: String, force: bool) -> Result<ContextDeletion> {
+        self.write(move |writer| contexts::delete(writer, &name, force)).await
     }
 
     async fn stats(&self) -> Result<Stats> {

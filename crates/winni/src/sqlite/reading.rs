@@ -10,13 +10,14 @@ use super::body_reader::BodyReader;
 use super::error::damaged;
 use super::history::history_key;
 use super::lines::Source;
+use super::stored::{self, HELD_COLUMNS, Held};
 use crate::content::envelope::Envelope;
-use crate::conversation::identity::Role;
+use crate::conversation::identity::{Role, message_uuid};
 use crate::conversation::message::Message;
 use crate::conversation::request::Api;
 use crate::conversation::response;
 use crate::conversation::text::{self, Block};
-use crate::model::{Conversation, ConversationFilter, ForkPoint, Timestamp, Turn};
+use crate::model::{Conversation, ConversationFilter, ConversationSource, ForkPoint, Sort, Timestamp, Turn};
 use crate::store::Result;
 
 /// A message's row.
@@ -26,15 +27,18 @@ pub(super) struct MessageRow {
     pub(super) turn: u64,
     pub(super) role: Role,
     pub(super) complete: bool,
-    pub(super) exchange: i64,
-    pub(super) exchange_uuid: Uuid,
-    pub(super) source: Source,
+    pub(super) held: Held,
+    pub(super) exchange_uuid: Option<Uuid>,
     pub(super) created_at: Timestamp,
+    metadata: Option<String>,
 }
 
 /// What [`MessageRow::of`] reads, in its order.
-pub(super) const MESSAGE_COLUMNS: &str = "m.id, c.uuid, m.turn, m.role, m.complete, m.exchange, x.uuid, \
-     m.element, m.elements, m.created_at";
+pub(super) const MESSAGE_COLUMNS: &str = "m.id, c.uuid, m.turn, m.role, m.complete, m.exchange, m.element, \
+     m.elements, m.content, x.uuid, m.created_at, m.metadata";
+
+/// The first column after [`MESSAGE_COLUMNS`].
+pub(super) const AFTER_MESSAGE: usize = 12;
 
 impl MessageRow {
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -45,14 +49,13 @@ impl MessageRow {
             turn: row.get::<_, i64>(2)? as u64,
             role: Role::ALL.get(role).copied().unwrap_or(Role::User),
             complete: row.get(4)?,
-            exchange: row.get(5)?,
-            exchange_uuid: Uuid::from_bytes(row.get(6)?),
-            source: Source { first: row.get(7)?, count: row.get(8)? },
-            created_at: Timestamp(row.get(9)?),
+            held: Held::of(row, 5)?,
+            exchange_uuid: row.get::<_, Option<[u8; 16]>>(9)?.map(Uuid::from_bytes),
+            created_at: Timestamp(row.get(10)?),
+            metadata: row.get(11)?,
         })
     }
 
-    /// A message's id follows from where and when it stands, so that it need not be stored.
     pub(super) fn uuid(&self) -> Uuid {
         message_uuid(self.created_at, self.conversation_uuid, self.turn)
     }
@@ -66,19 +69,10 @@ impl MessageRow {
             content,
             complete: self.complete,
             created_at: self.created_at,
-            exchange_id: Some(self.exchange_uuid),
-            metadata: Value::Object(serde_json::Map::new()),
+            exchange_id: self.exchange_uuid,
+            metadata: metadata_of(self.metadata.as_deref()),
         }
     }
-}
-
-fn message_uuid(at: Timestamp, conversation: Uuid, turn: u64) -> Uuid {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(conversation.as_bytes());
-    hasher.update(&turn.to_le_bytes());
-    let mut random = [0; 10];
-    random.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
-    uuid::Builder::from_unix_timestamp_millis((at.0 / 1000).max(0) as u64, &random).into_uuid()
 }
 
 /// Reads what messages say, keeping what several messages of one exchange need.
@@ -96,7 +90,11 @@ impl<'c> ContentReader<'c> {
     }
 
     /// The message's content: a string, or content blocks.
-    pub(super) fn content(&mut self, exchange: i64, source: Source) -> Result<Value> {
+    pub(super) fn content(&mut self, held: Held) -> Result<Value> {
+        let (exchange, source) = match held {
+            Held::Exchange(exchange, source) => (exchange, source),
+            Held::Content(id) => return stored::content(self.connection, self.tenant, id),
+        };
         if source == Source::RESPONSE {
             return self.answer(exchange);
         }
@@ -170,16 +168,17 @@ pub(super) fn awaits_agent(
     tip: u64,
     said: &str,
 ) -> Result<bool> {
-    let found: Option<(i64, i64, i64)> = connection
-        .prepare_cached(
-            "SELECT exchange, element, elements FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn = ?3 AND role = 1",
-        )?
-        .query_row(params![tenant, conversation, tip as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    let found = connection
+        .prepare_cached(&format!(
+            "SELECT {HELD_COLUMNS} FROM message m
+             WHERE m.tenant = ?1 AND m.conversation = ?2 AND m.turn = ?3 AND m.role = 1",
+        ))?
+        .query_row(params![tenant, conversation, tip as i64], |row| Held::of(row, 0))
         .optional()?;
-    let Some((exchange, first, count)) = found else {
+    let Some(held) = found else {
         return Ok(false);
     };
-    let content = ContentReader::new(connection, tenant).content(exchange, Source { first, count })?;
+    let content = ContentReader::new(connection, tenant).content(held)?;
     Ok(text::blocks(&content).iter().any(|block| match block {
         Block::ToolUse { input, .. } => {
             let prompt = input.get("prompt").and_then(Value::as_str).map(text::without_reminders).unwrap_or_default();
@@ -229,7 +228,7 @@ pub(super) fn turns(
     };
     let mut query = connection.prepare_cached(&format!(
         "SELECT {MESSAGE_COLUMNS} FROM message m
-         JOIN conversation c ON c.id = m.conversation JOIN exchange x ON x.id = m.exchange
+         JOIN conversation c ON c.id = m.conversation LEFT JOIN exchange x ON x.id = m.exchange
          WHERE m.tenant = ?1 AND m.conversation = ?2 AND m.turn > ?3 AND m.turn <= ?4 ORDER BY m.turn"
     ))?;
     let mut rows = Vec::new();
@@ -248,7 +247,7 @@ pub(super) fn turns(
         .take(limit)
         .map(|row| {
             Ok({
-                let content = reader.content(row.exchange, row.source)?;
+                let content = reader.content(row.held)?;
                 row.into_turn(content)
             })
         })
@@ -263,7 +262,8 @@ pub(super) fn row_of(connection: &Connection, tenant: i64, uuid: Uuid) -> Result
 }
 
 const CONVERSATION: &str = "SELECT c.id, c.uuid, s.name, p.uuid, f.uuid, c.fork_turn,
-        CASE WHEN c.agent IS NULL AND c.parent IS NULL AND s.title IS NOT NULL THEN s.title ELSE c.title END,
+        CASE WHEN c.source = 'captured' AND c.agent IS NULL AND c.parent IS NULL AND s.title IS NOT NULL
+             THEN s.title ELSE c.title END,
         c.source, c.created_at, c.updated_at, c.tip, c.agent, c.metadata
      FROM conversation c
      JOIN session s ON s.id = c.session
@@ -271,22 +271,38 @@ const CONVERSATION: &str = "SELECT c.id, c.uuid, s.name, p.uuid, f.uuid, c.fork_
      LEFT JOIN conversation f ON f.id = c.fork_of
      WHERE c.tenant = ?1";
 
+/// What a [`ConversationFilter`] lets through.
+const FILTER: &str = "AND (?2 IS NULL OR c.session = (SELECT id FROM session WHERE tenant = ?1 AND name = ?2))
+     AND (?3 IS NULL OR c.source = ?3)";
+
 pub(super) fn conversations(
     connection: &Connection,
     tenant: i64,
     filter: &ConversationFilter,
 ) -> Result<Vec<Conversation>> {
-    let sql = format!(
-        "{CONVERSATION} AND (?2 IS NULL OR s.name = ?2) ORDER BY c.updated_at DESC, c.id DESC LIMIT ?3 OFFSET ?4"
-    );
-    let limit = filter.limit.map_or(-1, |l| l as i64);
+    let order = match filter.sort {
+        Sort::UpdatedAt => "c.updated_at",
+        Sort::CreatedAt => "c.created_at",
+    };
+    let sql = format!("{CONVERSATION} {FILTER} ORDER BY {order} DESC, c.id DESC LIMIT ?4 OFFSET ?5");
+    let limit = filter.limit.map_or(-1, |l| i64::try_from(l).unwrap_or(i64::MAX));
+    let offset = i64::try_from(filter.offset).unwrap_or(i64::MAX);
+    let source = filter.source.map(ConversationSource::name);
     let mut query = connection.prepare_cached(&sql)?;
-    let rows = query.query_map(params![tenant, filter.session_id, limit, filter.offset as i64], conversation_of)?;
+    let rows = query.query_map(params![tenant, filter.session_id, source, limit, offset], conversation_of)?;
     let mut found: Vec<(i64, Conversation)> = rows.collect::<std::result::Result<_, _>>()?;
     for (id, conversation) in &mut found {
         add_totals(connection, tenant, *id, conversation)?;
     }
     Ok(found.into_iter().map(|(_, c)| c).collect())
+}
+
+pub(super) fn conversations_total(connection: &Connection, tenant: i64, filter: &ConversationFilter) -> Result<u64> {
+    let mut query =
+        connection.prepare_cached(&format!("SELECT count(*) FROM conversation c WHERE c.tenant = ?1 {FILTER}"))?;
+    let source = filter.source.map(ConversationSource::name);
+    let total: i64 = query.query_row(params![tenant, filter.session_id, source], |row| row.get(0))?;
+    Ok(total as u64)
 }
 
 pub(super) fn conversation(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<Conversation>> {
@@ -299,12 +315,17 @@ pub(super) fn conversation(connection: &Connection, tenant: i64, uuid: Uuid) -> 
     Ok(Some(conversation))
 }
 
+/// Metadata from its column, where an empty object is absent.
+pub(super) fn metadata_of(stored: Option<&str>) -> Value {
+    stored.and_then(|m| serde_json::from_str(m).ok()).unwrap_or_else(|| Value::Object(serde_json::Map::new()))
+}
+
 fn conversation_of(row: &Row<'_>) -> rusqlite::Result<(i64, Conversation)> {
     let uuid = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(Uuid::from_bytes));
     let fork_turn: Option<i64> = row.get(5)?;
     let agent: Option<String> = row.get(11)?;
     let stored: Option<String> = row.get(12)?;
-    let mut metadata = stored.and_then(|m| serde_json::from_str(&m).ok()).unwrap_or_else(|| serde_json::json!({}));
+    let mut metadata = metadata_of(stored.as_deref());
     if let Some(agent) = agent {
         metadata["agent_id"] = Value::String(agent);
     }

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::Value;
 
 use super::append::Writer;
-use super::lines::Source;
-use super::reading::{ContentReader, MESSAGE_COLUMNS, MessageRow, tools};
+use super::reading::{AFTER_MESSAGE, ContentReader, MESSAGE_COLUMNS, MessageRow, metadata_of, tools};
+use super::stored::{HELD_COLUMNS, Held};
 use crate::conversation::text::{self, Block};
 use crate::model::{SearchHit, SearchQuery};
 use crate::search::{self, Term};
@@ -17,23 +17,21 @@ const MAX_INDEXED: usize = 256 * 1024;
 /// What the index is to hold of a message.
 pub(super) struct Words {
     message: i64,
-    exchange: i64,
+    /// Where it was read from; `None` if it has gone meanwhile.
+    held: Option<Held>,
     words: String,
     tools: String,
 }
 
 /// Reads the words of up to `max` waiting messages. The writing thread is not asked: it has traffic to store.
 pub(super) fn waiting(connection: &Connection, tenant: i64, max: usize) -> Result<Vec<Words>> {
-    let mut query = connection.prepare_cached(
-        "SELECT u.message, m.exchange, m.element, m.elements, m.conversation, m.turn
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT u.message, m.conversation, m.turn, {HELD_COLUMNS}
          FROM message_unindexed u LEFT JOIN message m ON m.id = u.message WHERE u.tenant = ?1 ORDER BY u.message LIMIT ?2",
-    )?;
+    ))?;
     let rows = query.query_map(params![tenant, max as i64], |row| {
-        let place: Option<i64> = row.get(1)?;
-        let found = match place {
-            Some(exchange) => {
-                Some((exchange, Source { first: row.get(2)?, count: row.get(3)? }, row.get(4)?, row.get(5)?))
-            }
+        let found = match row.get::<_, Option<i64>>(1)? {
+            Some(conversation) => Some((conversation, row.get::<_, i64>(2)?, Held::of(row, 3)?)),
             None => None,
         };
         Ok((row.get(0)?, found))
@@ -43,14 +41,14 @@ pub(super) fn waiting(connection: &Connection, tenant: i64, max: usize) -> Resul
     for row in rows {
         // A message that has gone meanwhile (an answer that broke off and was replaced) leaves the queue with no words.
         let (message, found) = row?;
-        let mut words = Words { message, exchange: 0, words: String::new(), tools: String::new() };
-        if let Some((exchange, source, conversation, turn)) = found {
-            let content = reader.content(exchange, source)?;
+        let mut words = Words { message, held: None, words: String::new(), tools: String::new() };
+        if let Some((conversation, turn, held)) = found {
+            let content = reader.content(held)?;
             let before = match answers_a_tool(&content) {
                 true => content_before(connection, tenant, conversation, turn, &mut reader)?,
                 false => None,
             };
-            words.exchange = exchange;
+            words.held = Some(held);
             words.tools = tools(&content, before.as_ref()).join(" ");
             words.words = text::words(&content);
             words.words.truncate(words.words.floor_char_boundary(MAX_INDEXED));
@@ -69,14 +67,15 @@ pub(super) fn index(writer: &mut Writer, words: &[Words]) -> Result<usize> {
     writer.check_file()?;
     let tenant = writer.tenant;
     let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for Words { message, exchange, words, tools } in words {
+    for Words { message, held, words, tools } in words {
         let waits = transaction
             .prepare_cached("DELETE FROM message_unindexed WHERE tenant = ?1 AND message = ?2")?
             .execute(params![tenant, message])?;
         let stands = transaction
-            .prepare_cached("SELECT 1 FROM message WHERE tenant = ?1 AND id = ?2 AND exchange = ?3")?
-            .exists(params![tenant, message, exchange])?;
-        if waits > 0 && stands {
+            .prepare_cached(&format!("SELECT {HELD_COLUMNS} FROM message m WHERE m.tenant = ?1 AND m.id = ?2"))?
+            .query_row(params![tenant, message], |row| Held::of(row, 0))
+            .optional()?;
+        if waits > 0 && stands.is_some() && stands == *held {
             transaction
                 .prepare_cached("INSERT INTO message_words (rowid, words, tools) VALUES (?1, ?2, ?3)")?
                 .execute(params![message, words, tools])?;
@@ -94,15 +93,13 @@ fn content_before(
     reader: &mut ContentReader<'_>,
 ) -> Result<Option<Value>> {
     let found = connection
-        .prepare_cached(
-            "SELECT exchange, element, elements FROM message
-             WHERE tenant = ?1 AND conversation = ?2 AND turn < ?3 AND role = 1 ORDER BY turn DESC LIMIT 1",
-        )?
-        .query_row(params![tenant, conversation, turn], |row| {
-            Ok((row.get(0)?, Source { first: row.get(1)?, count: row.get(2)? }))
-        })
+        .prepare_cached(&format!(
+            "SELECT {HELD_COLUMNS} FROM message m
+             WHERE m.tenant = ?1 AND m.conversation = ?2 AND m.turn < ?3 AND m.role = 1 ORDER BY m.turn DESC LIMIT 1",
+        ))?
+        .query_row(params![tenant, conversation, turn], |row| Held::of(row, 0))
         .optional()?;
-    found.map(|(exchange, source)| reader.content(exchange, source)).transpose()
+    found.map(|held| reader.content(held)).transpose()
 }
 
 pub(super) fn search(connection: &Connection, tenant: i64, query: &SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
@@ -113,8 +110,8 @@ pub(super) fn search(connection: &Connection, tenant: i64, query: &SearchQuery) 
     let matching = match_expression(&terms, query.tool.as_deref());
     let from = "FROM message_words w JOIN message m ON m.id = w.rowid
          JOIN conversation c ON c.id = m.conversation JOIN session s ON s.id = c.session
-         JOIN exchange x ON x.id = m.exchange
-         WHERE message_words MATCH ?2 AND m.tenant = ?1 AND x.erased = 0
+         LEFT JOIN exchange x ON x.id = m.exchange
+         WHERE message_words MATCH ?2 AND m.tenant = ?1 AND x.erased IS NOT 1
          AND (?3 IS NULL OR m.role = ?3) AND (?4 IS NULL OR s.name = ?4)
          AND (?5 IS NULL OR m.created_at >= ?5) AND (?6 IS NULL OR m.created_at < ?6)
          AND (?7 IS NULL OR EXISTS (SELECT 1 FROM exchange e JOIN name n ON n.id = e.model
@@ -132,7 +129,7 @@ pub(super) fn search(connection: &Connection, tenant: i64, query: &SearchQuery) 
         .prepare_cached(&format!("SELECT count(*) {from}"))?
         .query_row(params![tenant, matching, role, query.session_id, since, until, query.model], |row| row.get(0))?;
     let mut select = connection.prepare_cached(&format!(
-        "SELECT {MESSAGE_COLUMNS}, s.name, bm25(message_words) {from} ORDER BY bm25(message_words), m.id DESC LIMIT ?8 OFFSET ?9"
+        "SELECT {MESSAGE_COLUMNS}, s.name, c.metadata, bm25(message_words) {from} ORDER BY bm25(message_words), m.id DESC LIMIT ?8 OFFSET ?9"
     ))?;
     let rows = select.query_map(
         params![
@@ -146,13 +143,17 @@ pub(super) fn search(connection: &Connection, tenant: i64, query: &SearchQuery) 
             query.limit as i64,
             query.offset as i64
         ],
-        |row| Ok((MessageRow::of(row)?, row.get::<_, String>(10)?, row.get::<_, f64>(11)?)),
+        |row| {
+            let after = |n: usize| AFTER_MESSAGE + n;
+            let metadata: Option<String> = row.get(after(1))?;
+            Ok((MessageRow::of(row)?, row.get::<_, String>(after(0))?, metadata, row.get::<_, f64>(after(2))?))
+        },
     )?;
     let mut reader = ContentReader::new(connection, tenant);
     let mut hits = Vec::new();
     for row in rows {
-        let (row, session_id, bm25) = row?;
-        let content = reader.content(row.exchange, row.source)?;
+        let (row, session_id, metadata, bm25) = row?;
+        let content = reader.content(row.held)?;
         hits.push(SearchHit {
             conversation_id: row.conversation_uuid,
             session_id,
@@ -162,6 +163,8 @@ pub(super) fn search(connection: &Connection, tenant: i64, query: &SearchQuery) 
             snippet: search::snippet(&text::words(&content), &terms),
             rank: -bm25,
             created_at: row.created_at,
+            content,
+            conversation_metadata: metadata_of(metadata.as_deref()),
         });
     }
     Ok((hits, total as u64))

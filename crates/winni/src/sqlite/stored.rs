@@ -1,0 +1,209 @@
+//! Messages that are handed in: kept in the same tables as captured ones, with content of their own.
+//!
+//! Guaranteed: turns are given out under the file's write lock, so they have neither gap nor double, whichever process
+//! asks. Equal contents are kept once.
+
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::append::{Writer, count};
+use super::error::damaged;
+use super::lines::{Lines, MESSAGE_ROW, Source};
+use super::reading;
+use crate::conversation::identity::message_uuid;
+use crate::handed_in::{self, AcceptedConversation, AcceptedMessage};
+use crate::model::{Conversation, Destination, NewConversation, NewMessage, StoredMessage, Timestamp};
+use crate::store::Result;
+
+/// A row of `stored_content` with its index, without its data, measured.
+const CONTENT_ROW: u64 = 40;
+
+/// Where a message's content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// In the exchange that brought it.
+    Exchange(i64, Source),
+    /// In a row of `stored_content`.
+    Content(i64),
+}
+
+/// The columns of `message m` that [`Held::of`] reads, in its order.
+pub(super) const HELD_COLUMNS: &str = "m.exchange, m.element, m.elements, m.content";
+
+impl Held {
+    /// Reads [`HELD_COLUMNS`] from column `first` on.
+    pub(super) fn of(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        Ok(match row.get(first)? {
+            Some(exchange) => {
+                Self::Exchange(exchange, Source { first: row.get(first + 1)?, count: row.get(first + 2)? })
+            }
+            None => Self::Content(row.get(first + 3)?),
+        })
+    }
+}
+
+/// What a row of `stored_content` says.
+pub(super) fn content(connection: &Connection, tenant: i64, id: i64) -> Result<Value> {
+    let mut query = connection.prepare_cached("SELECT data FROM stored_content WHERE tenant = ?1 AND id = ?2")?;
+    let mut rows = query.query(params![tenant, id])?;
+    let row = rows.next()?.ok_or_else(|| damaged(format!("the content {id} of a stored message is missing")))?;
+    handed_in::unpack(row.get_ref(0)?.as_blob().map_err(|e| damaged(e.to_string()))?)
+}
+
+pub(super) fn begin_conversation(writer: &mut Writer, new: NewConversation) -> Result<Conversation> {
+    let new = handed_in::conversation(new)?;
+    writer.check_file()?;
+    let tenant = writer.tenant;
+    let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (_, uuid) = begin(Lines { connection: &transaction, tenant }, &new, Timestamp::now())?;
+    let conversation = reading::conversation(&transaction, tenant, uuid)?;
+    transaction.commit()?;
+    conversation.ok_or_else(|| damaged(format!("conversation {uuid} vanished")))
+}
+
+pub(super) fn store_messages(
+    writer: &mut Writer,
+    into: Destination,
+    messages: Vec<NewMessage>,
+) -> Result<(Uuid, Vec<StoredMessage>)> {
+    // What takes time is done before others have to wait for the lock.
+    let messages: Vec<AcceptedMessage> = messages.into_iter().map(handed_in::message).collect::<Result<_>>()?;
+    let new = match into {
+        Destination::Existing(uuid) => Err(uuid),
+        Destination::New(new) => Ok(handed_in::conversation(new)?),
+    };
+    writer.check_file()?;
+    let (tenant, key) = (writer.tenant, writer.block_key());
+    let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let lines = Lines { connection: &transaction, tenant };
+    let (conversation, uuid) = match new {
+        Ok(new) => begin(lines, &new, messages.first().map_or_else(Timestamp::now, |m| m.created_at))?,
+        Err(uuid) => (find(lines, uuid)?, uuid),
+    };
+    let stored = Adding { lines, key, conversation, uuid }.add(messages)?;
+    transaction.commit()?;
+    Ok((uuid, stored))
+}
+
+fn begin(lines: Lines<'_>, new: &AcceptedConversation, at: Timestamp) -> Result<(i64, Uuid)> {
+    let session = lines.session(&new.session, false)?;
+    let uuid = Uuid::now_v7();
+    lines
+        .connection
+        .prepare_cached(
+            "INSERT INTO conversation (tenant, uuid, session, title, source, created_at, updated_at, tip, metadata)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, 0, ?7)",
+        )?
+        .execute(params![lines.tenant, uuid.as_bytes(), session, new.title, new.source.name(), at.0, new.metadata])?;
+    Ok((lines.connection.last_insert_rowid(), uuid))
+}
+
+/// The conversation with this id, if messages may be added to it.
+fn find(lines: Lines<'_>, uuid: Uuid) -> Result<i64> {
+    let found: Option<(i64, String)> = lines
+        .connection
+        .prepare_cached("SELECT id, source FROM conversation WHERE tenant = ?1 AND uuid = ?2")?
+        .query_row(params![lines.tenant, uuid.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (id, source) = found.ok_or_else(|| handed_in::unknown_conversation(uuid))?;
+    handed_in::check_source(uuid, &source)?;
+    Ok(id)
+}
+
+/// Adds messages to one conversation, under the write lock.
+struct Adding<'t> {
+    lines: Lines<'t>,
+    key: [u8; 32],
+    conversation: i64,
+    uuid: Uuid,
+}
+
+impl Adding<'_> {
+    fn add(&self, messages: Vec<AcceptedMessage>) -> Result<Vec<StoredMessage>> {
+        let Lines { connection, tenant } = self.lines;
+        let tip: i64 = connection
+            .prepare_cached("SELECT tip FROM conversation WHERE tenant = ?1 AND id = ?2")?
+            .query_row(params![tenant, self.conversation], |row| row.get(0))?;
+        let mut turn = tip as u64;
+        let mut newest = None;
+        let mut title = None;
+        let (mut captured, mut kept) = (0, 0);
+        let mut stored = Vec::with_capacity(messages.len());
+        for message in messages {
+            turn += 1;
+            handed_in::check_turn(message.turn, turn)?;
+            captured += message.content.len() as u64;
+            kept += self.insert(turn, &message)?;
+            newest = newest.max(Some(message.created_at));
+            title = title.or(message.title);
+            let id = message_uuid(message.created_at, self.uuid, turn);
+            stored.push(StoredMessage { id, turn, created_at: message.created_at });
+        }
+        let Some(newest) = newest else { return Ok(stored) };
+        connection
+            .prepare_cached(
+                "UPDATE conversation SET tip = ?3, updated_at = max(updated_at, ?4), title = coalesce(title, ?5)
+                 WHERE tenant = ?1 AND id = ?2",
+            )?
+            .execute(params![tenant, self.conversation, turn as i64, newest.0, title])?;
+        count(connection, tenant, captured, kept)?;
+        Ok(stored)
+    }
+
+    /// Bytes that the message takes.
+    fn insert(&self, turn: u64, message: &AcceptedMessage) -> Result<u64> {
+        let Lines { connection, tenant } = self.lines;
+        let (content, data) = self.keep(&message.content)?;
+        connection
+            .prepare_cached(
+                "INSERT INTO message (tenant, conversation, turn, role, complete, element, elements, created_at, content,
+                     metadata)
+                 VALUES (?1, ?2, ?3, ?4, 1, 0, 0, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                tenant,
+                self.conversation,
+                turn as i64,
+                message.role as i64,
+                message.created_at.0,
+                content,
+                message.metadata
+            ])?;
+        connection
+            .prepare_cached("INSERT INTO message_unindexed (tenant, message) VALUES (?1, ?2)")?
+            .execute(params![tenant, connection.last_insert_rowid()])?;
+        Ok(data + MESSAGE_ROW + message.metadata.as_ref().map_or(0, |m| m.len() as u64))
+    }
+
+    /// The row that holds the content, and how many bytes it has taken.
+    fn keep(&self, content: &[u8]) -> Result<(i64, u64)> {
+        let Lines { connection, tenant } = self.lines;
+        let hash = blake3::keyed_hash(&self.key, content);
+        let hash = &hash.as_bytes()[..16];
+        let known: Option<i64> = connection
+            .prepare_cached("SELECT id FROM stored_content WHERE tenant = ?1 AND hash = ?2")?
+            .query_row(params![tenant, hash], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = known {
+            return Ok((id, 0));
+        }
+        let data = handed_in::pack(content)?;
+        connection
+            .prepare_cached("INSERT INTO stored_content (tenant, hash, data) VALUES (?1, ?2, ?3)")?
+            .execute(params![tenant, hash, data])?;
+        Ok((connection.last_insert_rowid(), data.len() as u64 + CONTENT_ROW))
+    }
+}
+
+/// Removes the contents of a conversation's messages that no other message has; to be called before its messages go.
+pub(super) fn remove_contents(connection: &Connection, tenant: i64, conversation: i64) -> Result<()> {
+    connection.execute(
+        "DELETE FROM stored_content WHERE tenant = ?1
+           AND id IN (SELECT content FROM message WHERE tenant = ?1 AND conversation = ?2 AND content IS NOT NULL)
+           AND NOT EXISTS (SELECT 1 FROM message o WHERE o.tenant = ?1 AND o.content = stored_content.id
+                           AND o.conversation <> ?2)",
+        params![tenant, conversation],
+    )?;
+    Ok(())
+}
