@@ -96,6 +96,11 @@ fn winni_knows_neither_the_traffic_nor_the_spool() {
 }
 
 #[test]
+fn mcp_knows_the_protocol_and_nothing_of_what_it_serves() {
+    assert_without(&Graph::read(), "mcp", &["winni", "spool", "rusqlite", "kgb", "dewey", "fiedler", "relay"]);
+}
+
+#[test]
 fn components_do_not_know_each_other() {
     let graph = Graph::read();
     for component in COMPONENTS.iter().filter(|c| graph.ours.contains(**c)) {
