@@ -7,6 +7,8 @@
 //!
 //! Source of the format: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::assembled::{Assembled, Block, Blocks, Object, UNKNOWN_DELTAS, Usage, merge, take_object, text_of};
@@ -50,6 +52,9 @@ pub struct Assembler {
 impl Assembler {
     /// Takes the next event.
     pub fn push(&mut self, event: &sse::Event) {
+        if self.push_plain_delta(&event.data) {
+            return;
+        }
         let Ok(mut data) = serde_json::from_str::<Object>(&event.data) else {
             // Where the stream broke off there is half an event. That is no news from the API.
             self.result.unknown_events += u64::from(event.terminated);
@@ -121,6 +126,28 @@ impl Assembler {
         known
     }
 
+    /// Takes what nearly all events of a stream are, without building an object of each: a delta of a block that has begun,
+    /// of a known type and with nothing but what this type has. False: it is not one, and nothing has been done.
+    fn push_plain_delta(&mut self, data: &str) -> bool {
+        let Ok(event) = serde_json::from_str::<PlainDelta<'_>>(data) else { return false };
+        let Some(block) = self.blocks.get_mut(event.index).filter(|_| event.kind == "content_block_delta") else {
+            return false;
+        };
+        match event.delta {
+            Plain { kind: "text_delta", text: Some(text), partial_json: None, thinking: None } => {
+                block.append("text", &text.0);
+            }
+            Plain { kind: "thinking_delta", text: None, partial_json: None, thinking: Some(text) } => {
+                block.append("thinking", &text.0);
+            }
+            Plain { kind: "input_json_delta", text: None, partial_json: Some(json), thinking: None } => {
+                block.json.push_str(&json.0);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     fn amend(&mut self, mut data: Object) -> bool {
         let delta = take_object(&mut data, "delta").unwrap_or_default();
         data.remove("type");
@@ -142,6 +169,32 @@ impl Assembler {
         merge(&mut self.message, fields);
     }
 }
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainDelta<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    index: u64,
+    #[serde(borrow)]
+    delta: Plain<'a>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow, default)]
+    text: Option<PlainText<'a>>,
+    #[serde(borrow, default)]
+    partial_json: Option<PlainText<'a>>,
+    #[serde(borrow, default)]
+    thinking: Option<PlainText<'a>>,
+}
+
+#[derive(serde::Deserialize)]
+struct PlainText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Applies a delta of a known type; false when it is not one.
 fn apply(block: &mut Block, kind: &str, delta: &Object) -> bool {
