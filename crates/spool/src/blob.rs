@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::filesystem::{DiskFile, read_up_to};
 use crate::folder::SegmentFiles;
 use crate::format::Position;
-use crate::reader::Payload;
+use crate::reader::{Payload, Window};
 use crate::recipe::{self, Extent};
 
 /// The concatenation of some payloads, such as a body that arrived in many parts. Cheap to clone, usable from any thread. It opens
@@ -18,6 +18,9 @@ pub struct Blob {
     files: Arc<SegmentFiles>,
     pieces: Arc<[Placed]>,
 }
+
+/// Small pieces, such as the events of a stream, stand close together; so much is read at a time.
+const READ_AHEAD: u64 = 8 << 10;
 
 /// A payload and where the blob is with it.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +57,7 @@ impl Blob {
         let until = self.size().min(offset.saturating_add(max as u64));
         let mut bytes = Vec::with_capacity(usize::try_from(until.saturating_sub(offset)).unwrap_or(0));
         let first = self.pieces.partition_point(|piece| piece.end <= offset);
+        let mut window = Window::default();
         for piece in &self.pieces[first..] {
             let begin = piece.end - u64::from(piece.payload.len);
             if begin >= until {
@@ -61,10 +65,37 @@ impl Blob {
             }
             let from = offset.saturating_sub(begin);
             let to = until.min(piece.end) - begin;
+            if let Some(whole) = self.read_small(&piece.payload, &mut window)?
+                && let Some(wanted) = whole.get(from as usize..to as usize)
+            {
+                bytes.extend_from_slice(wanted);
+                continue;
+            }
             read_range(&self.files, &piece.payload, from as usize..to as usize, &mut bytes)?;
         }
         Ok(bytes)
     }
+
+    /// A payload that is small, checked against its checksum. `None`: it is not small, or not what it should be; then it
+    /// is read by itself.
+    fn read_small<'w>(&self, payload: &Payload, window: &'w mut Window) -> Result<Option<&'w [u8]>> {
+        let (len, Payload { segment, offset, .. }) = (payload.len as usize, *payload);
+        if payload.extents > 0 || payload.len > Self::SMALL {
+            return Ok(None);
+        }
+        if window.get(segment, offset, len).is_none() {
+            let last = self.pieces.iter().rev().find(|piece| piece.payload.segment == segment);
+            // What stands beyond the last piece may be just being written.
+            let end = last.map_or(offset, |last| last.payload.offset + u64::from(last.payload.len));
+            let end = if last.is_some_and(|last| last.payload.extents > 0) { offset + len as u64 } else { end };
+            let file = self.files.get(segment).map_err(Error::io("opening a segment"))?;
+            let filled = window.fill(segment, &*file, offset, end.min(offset + READ_AHEAD));
+            filled.map_err(Error::io("reading a segment"))?;
+        }
+        Ok(window.get(segment, offset, len).filter(|bytes| crc32c::crc32c(bytes) == payload.crc))
+    }
+
+    const SMALL: u32 = 2 << 10;
 }
 
 /// Appends the bytes `range` of a payload to `out`; checks them when the range is the whole payload.

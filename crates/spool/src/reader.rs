@@ -68,6 +68,8 @@ pub struct Reader {
     at: Position,
     current: Option<Current>,
     window: Window,
+    /// The record before the position was so large that the next header is likely to stand far from the one after it.
+    after_large: bool,
     /// Where the segment before the position's ended.
     left: Option<Position>,
     /// A last segment that has been reported as unreadable; not to be reported again at each call.
@@ -147,7 +149,17 @@ impl Reader {
 
     fn new(files: Arc<SegmentFiles>, live: Option<Spool>, first: u64) -> Self {
         let at = Position { segment: first, offset: SEGMENT_HEADER_BYTES };
-        Self { files, live, first, at, current: None, window: Window::default(), left: None, given_up: None }
+        Self {
+            files,
+            live,
+            first,
+            at,
+            current: None,
+            window: Window::default(),
+            after_large: false,
+            left: None,
+            given_up: None,
+        }
     }
 
     /// Where the next record will begin.
@@ -299,6 +311,7 @@ impl Reader {
         let plain = Payload { segment, offset: at, len: header.payload_len, crc: header.payload_crc, extents: 0 };
         let payload = if header.composed { self.composed(plain)? } else { Some(plain) };
         self.at = end;
+        self.after_large = header.payload_len as usize >= Window::CAPACITY / 4;
         let Some(payload) = payload else {
             let position = Position { segment, offset };
             return Err(Error::Damaged { position, what: "a table of references is damaged" });
@@ -336,7 +349,9 @@ impl Reader {
     fn ahead(&mut self, offset: u64, len: usize) -> Result<Option<&[u8]>> {
         let (Some(current), segment) = (&self.current, self.at.segment) else { return Ok(None) };
         if self.window.get(segment, offset, len).is_none() {
-            let filled = self.window.fill(segment, &*current.file, offset, current.end);
+            let ahead = if self.after_large { Window::CAPACITY / 16 } else { Window::CAPACITY };
+            let end = current.end.min(offset + ahead.max(len) as u64);
+            let filled = self.window.fill(segment, &*current.file, offset, end);
             filled.map_err(Error::io("reading a segment"))?;
         }
         Ok(self.window.get(segment, offset, len))
