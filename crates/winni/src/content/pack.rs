@@ -6,7 +6,9 @@
 //! decompressed again and compared before it counts as written.
 
 use std::io;
+use std::sync::LazyLock;
 
+use zstd::dict::{DecoderDictionary, EncoderDictionary};
 use zstd::stream::raw::{CParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
 /// Raw bytes after which a pack takes no further piece.
@@ -19,6 +21,16 @@ const CODEC_ZSTD_DICTIONARY_1: u8 = 1;
 const DICTIONARY: &[u8] = include_bytes!("dictionary.txt");
 
 const LEVEL: i32 = 3;
+
+/// How much room a vector that is full gets.
+const ROOM: usize = 16 * 1024;
+
+/// The dictionary as the compressor and the decompressor want it, prepared once for all packs.
+static TO_COMPRESS: LazyLock<EncoderDictionary<'static>> = LazyLock::new(|| EncoderDictionary::copy(DICTIONARY, LEVEL));
+static TO_DECOMPRESS: LazyLock<DecoderDictionary<'static>> = LazyLock::new(|| DecoderDictionary::copy(DICTIONARY));
+
+/// What an open pack takes beside its window, which both sides hold: the compressor's tables and its room for a block.
+const OPEN_BYTES: usize = 1024 * 1024;
 
 /// The stream of one open pack.
 pub(crate) struct PackWriter {
@@ -40,29 +52,41 @@ pub(crate) struct Piece {
 
 impl PackWriter {
     pub(crate) fn new() -> io::Result<Self> {
-        let mut encoder = Encoder::with_dictionary(LEVEL, DICTIONARY)?;
+        let mut encoder = Encoder::with_prepared_dictionary(&TO_COMPRESS)?;
         // The window covers a whole pack and no more, and the tables fit it: zstd's defaults for an unknown size take
         // tens of megabytes for each open pack.
         encoder.set_parameter(CParameter::WindowLog(19))?;
         encoder.set_parameter(CParameter::HashLog(16))?;
         encoder.set_parameter(CParameter::ChainLog(17))?;
         encoder.set_parameter(CParameter::ContentSizeFlag(false))?;
-        Ok(Self { encoder, decoder: Decoder::with_dictionary(DICTIONARY)?, pieces: 0, raw: 0 })
+        Ok(Self { encoder, decoder: Decoder::with_prepared_dictionary(&TO_DECOMPRESS)?, pieces: 0, raw: 0 })
+    }
+
+    /// Begins a new pack with the memory of this one: what zstd needs for one is large and dear to ask the system for.
+    pub(crate) fn begin_anew(mut self) -> io::Result<Self> {
+        self.encoder.reinit()?;
+        self.decoder.reinit()?;
+        Ok(Self { pieces: 0, raw: 0, ..self })
     }
 
     pub(crate) fn is_full(&self) -> bool {
         self.raw >= FULL
     }
 
+    /// Roughly what it takes in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        OPEN_BYTES + 2 * self.raw
+    }
+
     /// Compresses one piece and proves that it comes back. After an error the writer must be dropped.
     pub(crate) fn append(&mut self, raw: &[u8]) -> io::Result<Piece> {
-        let mut data = Vec::with_capacity(raw.len() / 4 + 64);
+        let mut data = Vec::with_capacity(raw.len() / 3 + 256);
         if self.pieces == 0 {
             data.push(CODEC_ZSTD_DICTIONARY_1);
         }
         let start = data.len();
         compress(&mut self.encoder, raw, &mut data)?;
-        let mut back = Vec::with_capacity(raw.len());
+        let mut back = Vec::with_capacity(raw.len() + 64);
         decompress(&mut self.decoder, &data[start..], &mut back)?;
         if back != raw {
             return Err(io::Error::other("zstd gave other bytes than it was given"));
@@ -94,7 +118,7 @@ impl PackReader {
                 if codec != CODEC_ZSTD_DICTIONARY_1 {
                     return Err(io::Error::other(format!("unknown pack codec {codec}")));
                 }
-                (none.insert(Decoder::with_dictionary(DICTIONARY)?), data)
+                (none.insert(Decoder::with_prepared_dictionary(&TO_DECOMPRESS)?), data)
             }
         };
         decompress(decoder, data, &mut self.raw)
@@ -107,36 +131,32 @@ impl PackReader {
 }
 
 fn compress(encoder: &mut Encoder<'_>, raw: &[u8], data: &mut Vec<u8>) -> io::Result<()> {
-    let mut buffer = vec![0; 32 * 1024];
     let mut input = InBuffer::around(raw);
     while input.pos() < raw.len() {
-        let mut output = OutBuffer::around(&mut buffer[..]);
-        encoder.run(&mut input, &mut output)?;
-        data.extend_from_slice(output.as_slice());
+        with_room(data, |output| encoder.run(&mut input, output))?;
     }
+    while with_room(data, |output| encoder.flush(output))? > 0 {}
+    Ok(())
+}
+
+fn decompress(decoder: &mut Decoder<'_>, data: &[u8], raw: &mut Vec<u8>) -> io::Result<()> {
+    let mut input = InBuffer::around(data);
     loop {
-        let mut output = OutBuffer::around(&mut buffer[..]);
-        let left = encoder.flush(&mut output)?;
-        data.extend_from_slice(output.as_slice());
-        if left == 0 {
+        with_room(raw, |output| decoder.run(&mut input, output))?;
+        // A full output buffer may mean that the decoder holds more.
+        if input.pos() == data.len() && raw.len() < raw.capacity() {
             return Ok(());
         }
     }
 }
 
-fn decompress(decoder: &mut Decoder<'_>, data: &[u8], raw: &mut Vec<u8>) -> io::Result<()> {
-    let mut buffer = vec![0; 128 * 1024];
-    let mut input = InBuffer::around(data);
-    loop {
-        let mut output = OutBuffer::around(&mut buffer[..]);
-        decoder.run(&mut input, &mut output)?;
-        let written = output.as_slice().len();
-        raw.extend_from_slice(output.as_slice());
-        // A full output buffer may mean that the decoder holds more.
-        if input.pos() == data.len() && written < buffer.len() {
-            return Ok(());
-        }
+/// Appends to a vector, which is given more room when it is full.
+fn with_room<T>(out: &mut Vec<u8>, step: impl FnOnce(&mut OutBuffer<'_, Vec<u8>>) -> io::Result<T>) -> io::Result<T> {
+    if out.len() == out.capacity() {
+        out.reserve(ROOM);
     }
+    let at = out.len();
+    step(&mut OutBuffer::around_pos(out, at))
 }
 
 #[cfg(test)]
@@ -170,6 +190,19 @@ mod tests {
         let first = writer.append(&text).unwrap().data.len();
         let second = writer.append(&text).unwrap().data.len();
         assert!(second * 100 < first, "{second} of {first}");
+    }
+
+    #[test]
+    fn a_writer_that_begins_anew_writes_what_a_new_one_writes() {
+        let text = b"what came before is no part of what comes now ".repeat(50);
+        let mut used = PackWriter::new().unwrap();
+        used.append(&text).unwrap();
+        let again = used.begin_anew().unwrap().append(&text).unwrap();
+        let new = PackWriter::new().unwrap().append(&text).unwrap();
+        assert_eq!((again.number, again.offset, &again.data), (0, 0, &new.data));
+        let mut reader = PackReader::new();
+        reader.add(&again.data).unwrap();
+        assert_eq!(reader.raw(), text);
     }
 
     #[test]

@@ -83,6 +83,8 @@ impl<'c> BlockReader<'c> {
 pub(super) struct OpenPacks {
     by_session: HashMap<i64, OpenPack>,
     uses: u64,
+    /// The memory of a pack that was closed, for the next one.
+    spare: Option<PackWriter>,
 }
 
 struct OpenPack {
@@ -91,12 +93,12 @@ struct OpenPack {
     last_use: u64,
 }
 
-/// Compressor and decompressor of an open pack take about 4 MiB together.
-const MAX_OPEN: usize = 8;
+/// What all open packs may take in memory. A session whose pack is closed for want of it begins a new one.
+const OPEN_BYTES: usize = 40 * 1024 * 1024;
 
 impl OpenPacks {
     pub(super) fn new() -> Self {
-        Self { by_session: HashMap::new(), uses: 0 }
+        Self { by_session: HashMap::new(), uses: 0, spare: None }
     }
 
     /// Forgets all open packs: what a transaction that did not commit has added to them does not exist.
@@ -124,23 +126,37 @@ impl OpenPacks {
             )?
             .execute(params![tenant, EPOCH, pack, piece.number, piece.offset, piece.data])?;
         if open.writer.is_full() {
-            self.by_session.remove(&session);
+            self.close(session);
         }
         Ok((Location { pack, offset: piece.offset, length: raw.len() }, piece.data.len() as u64))
     }
 
     fn open(&mut self, connection: &Connection, tenant: i64, session: i64) -> Result<&mut OpenPack> {
         if !self.by_session.contains_key(&session) {
-            if self.by_session.len() >= MAX_OPEN
-                && let Some(&oldest) = self.by_session.iter().min_by_key(|(_, p)| p.last_use).map(|(s, _)| s)
-            {
-                self.by_session.remove(&oldest);
-            }
+            self.make_room();
             let id = next_pack(connection, tenant)?;
-            let writer = PackWriter::new().map_err(|e| Error::Unavailable(format!("compressing: {e}")))?;
+            let writer = self.spare.take().map_or_else(PackWriter::new, Ok);
+            let writer = writer.map_err(|e| Error::Unavailable(format!("compressing: {e}")))?;
             self.by_session.insert(session, OpenPack { id, writer, last_use: 0 });
         }
         self.by_session.get_mut(&session).ok_or_else(|| damaged("an open pack vanished"))
+    }
+
+    fn make_room(&mut self) {
+        let mut taken: usize = self.by_session.values().map(|open| open.writer.memory_bytes()).sum();
+        while taken > OPEN_BYTES
+            && let Some(&oldest) = self.by_session.iter().min_by_key(|(_, p)| p.last_use).map(|(s, _)| s)
+        {
+            taken -= self.close(oldest);
+        }
+    }
+
+    /// Closes a pack: how much memory it took.
+    fn close(&mut self, session: i64) -> usize {
+        let Some(closed) = self.by_session.remove(&session) else { return 0 };
+        let bytes = closed.writer.memory_bytes();
+        self.spare = closed.writer.begin_anew().ok();
+        bytes
     }
 }
 

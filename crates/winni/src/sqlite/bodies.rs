@@ -9,6 +9,7 @@ use super::blocks::{BlockReader, Location, OpenPacks, insert_block};
 use super::error::damaged;
 use crate::content::envelope::Envelope;
 use crate::content::manifest::{self, BlockHash, Manifest, Split};
+use crate::content::resent::Resent;
 use crate::model::BodySource;
 use crate::recent::Recent;
 use crate::store::{Error, Result};
@@ -42,6 +43,8 @@ pub(super) struct Kept {
     pub(super) digests: Vec<u8>,
     /// The request's manifest and how many others it stands on.
     pub(super) manifest: Option<(Arc<Manifest>, u32)>,
+    /// The request's body, if it is kept as a manifest.
+    pub(super) body: Option<Vec<u8>>,
     /// What all this takes in the database.
     pub(super) stored_bytes: u64,
 }
@@ -53,8 +56,8 @@ pub(super) struct WholeBody {
 }
 
 impl WholeBody {
-    pub(super) fn new(bytes: Vec<u8>, spans: Option<&Spans>, key: &[u8; 32]) -> Self {
-        let split = spans.and_then(|spans| manifest::split(&bytes, spans, |b| block_hash(key, b)));
+    pub(super) fn new(bytes: Vec<u8>, spans: Option<&Spans>, resent: Option<&Resent>, key: &[u8; 32]) -> Self {
+        let split = spans.and_then(|spans| manifest::split(&bytes, spans, resent, |b| block_hash(key, b)));
         Self { bytes, split }
     }
 }
@@ -96,7 +99,7 @@ impl BodyWriter<'_> {
     ) -> Result<Kept> {
         let mut digests = Vec::with_capacity(32);
         let mut buffer = Vec::new();
-        let (mut new_blocks, mut found) = (Vec::new(), None);
+        let (mut new_blocks, mut found, mut body) = (Vec::new(), None, None);
         let (request_form, mut request_data, request_base);
         match request {
             Some(WholeBody { bytes, split }) => {
@@ -109,8 +112,9 @@ impl BodyWriter<'_> {
                     (None, true) => Form::Empty,
                     (None, false) => Form::Enveloped,
                 };
-                if request_form == Form::Enveloped {
-                    envelope.request_body = bytes;
+                match request_form {
+                    Form::Enveloped => envelope.request_body = bytes,
+                    _ => body = found.is_some().then_some(bytes),
                 }
                 let base = base.filter(|b| b.depth < MAX_DEPTH);
                 request_data = found.as_ref().map(|m| m.encode(base.as_ref().map(|b| &*b.manifest)));
@@ -146,6 +150,7 @@ impl BodyWriter<'_> {
             response_data,
             digests,
             manifest: found.map(|m| (Arc::new(m), depth)),
+            body,
             stored_bytes: self.stored_bytes,
         })
     }
@@ -162,7 +167,7 @@ impl BodyWriter<'_> {
         let mut reader = BlockReader::new(self.connection, self.tenant);
         let (keep_buffer, keep_blocks) = (buffer.len(), new_blocks.len());
         for (hash, bytes) in split.blocks {
-            let known = self.raw.get(&hash, |b| b.len()).is_some()
+            let known = self.raw.get(&hash).is_some()
                 || new_blocks.iter().any(|(h, _, _)| *h == hash)
                 || reader.locate(&hash)?.is_some();
             if !known {
@@ -172,7 +177,7 @@ impl BodyWriter<'_> {
                 self.raw.put(hash, Arc::from(bytes), weight);
             }
         }
-        let rebuilt = split.manifest.rebuild(|hash| match self.raw.get(hash, |b| b.len()) {
+        let proved = split.manifest.gives(body, &split.resent, |hash| match self.raw.get(hash) {
             Some(bytes) => Ok::<_, Error>(bytes),
             None => {
                 let bytes = reader.block(hash)?;
@@ -180,9 +185,9 @@ impl BodyWriter<'_> {
                 Ok(bytes)
             }
         });
-        match rebuilt {
-            Ok(rebuilt) if rebuilt == body => Ok(Some(split.manifest)),
-            Ok(_) | Err(Error::Damaged(_) | Error::Source(_)) => {
+        match proved {
+            Ok(true) => Ok(Some(split.manifest)),
+            Ok(false) | Err(Error::Damaged(_) | Error::Source(_)) => {
                 tracing::warn!("a request body could not be rebuilt from its blocks and is kept whole");
                 buffer.truncate(keep_buffer);
                 for (hash, _, _) in new_blocks.drain(keep_blocks..) {

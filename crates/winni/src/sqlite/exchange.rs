@@ -12,6 +12,7 @@ use super::lines::{Lines, MESSAGE_ROW};
 use super::memory::Memory;
 use super::placing::Context;
 use crate::content::envelope::Envelope;
+use crate::content::resent::{self, Shortened};
 use crate::conversation::message::Message;
 use crate::conversation::request::{Purpose, Reading};
 use crate::conversation::{response, text, threading};
@@ -35,7 +36,13 @@ pub(super) fn store(
         size if size <= MAX_WHOLE => Some(read_all(&*exchange.request_body)?),
         _ => None,
     };
-    let parsed = bytes.as_deref().and_then(wire::spans::parse);
+    let line = resent::line(&exchange.request_head, bytes.as_deref().unwrap_or_default());
+    let earlier = memory.earlier.get(&line);
+    let shortened = bytes.as_deref().zip(earlier).and_then(|(body, earlier)| Shortened::of(body, earlier));
+    let (parsed, resent) = match shortened.as_ref().and_then(Shortened::parse) {
+        Some((parsed, resent)) => (Some(parsed), Some(resent)),
+        None => (bytes.as_deref().and_then(wire::spans::parse), None),
+    };
     let last_words = parsed.as_ref().zip(bytes.as_deref()).map(|(p, b)| last_words(p, b)).unwrap_or_default();
     let reading = Reading::of(&exchange.request_head, parsed.as_ref(), &last_words);
     let response_body = match exchange.response_body.size() {
@@ -45,7 +52,7 @@ pub(super) fn store(
     let answer = answer(&exchange, &reading, &response_body);
 
     let spans = parsed.map(|p| p.spans);
-    let whole = bytes.map(|bytes| WholeBody::new(bytes, spans.as_ref(), &memory.key));
+    let whole = bytes.map(|bytes| WholeBody::new(bytes, spans.as_ref(), resent.as_ref(), &memory.key));
     let history = match (reading.purpose, &whole, &spans) {
         (Purpose::Turn, Some(whole), Some(spans)) => history(whole, spans, &mut memory.messages)?,
         _ => Vec::new(),
@@ -91,7 +98,7 @@ pub(super) fn store(
         session: session.unwrap_or(0),
         stored_bytes: 0,
     };
-    let kept = writer.keep(envelope, whole, &*exchange.request_body, &*exchange.response_body, first_base)?;
+    let mut kept = writer.keep(envelope, whole, &*exchange.request_body, &*exchange.response_body, first_base)?;
     let conversation = target.as_ref().map(|t| t.conversation);
     let row = RowContext { lines, recorder, seq, session, conversation, reading: &reading, answer: answer.as_ref() };
     let id = row.insert(&exchange, &kept, memory)?;
@@ -99,6 +106,7 @@ pub(super) fn store(
         lines.add(target.conversation, id, &turns, exchange.started_at)?;
         memory.remember(target.conversation, id, &kept);
     }
+    memory.remember_body(line, spans, &mut kept);
     if let Some(session) = session {
         note_side_call(lines, session, &exchange, &reading, answer.as_ref())?;
     }
@@ -108,7 +116,10 @@ pub(super) fn store(
 
 fn read_all(source: &dyn BodySource) -> Result<Vec<u8>> {
     let size = usize::try_from(source.size()).unwrap_or(usize::MAX);
-    let mut bytes = Vec::with_capacity(size);
+    let mut bytes = match size {
+        0 => Vec::new(),
+        _ => source.read_at(0, size).map_err(Error::Source)?,
+    };
     while bytes.len() < size {
         let more = source.read_at(bytes.len() as u64, size - bytes.len()).map_err(Error::Source)?;
         if more.is_empty() {

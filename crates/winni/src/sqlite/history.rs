@@ -41,7 +41,7 @@ pub(super) fn history(
         let hash = hashes.and_then(|a| a.elements.get(number)).map(|e| e.hash);
         let source = Source { first: number as i64, count: 1 };
         if key == ArrayKey::Messages
-            && let Some((role, digest)) = hash.and_then(|h| known.get(&h, |_| 1))
+            && let Some((role, digest)) = hash.and_then(|h| known.get(&h))
         {
             history.push(HistoryMessage { source, role, digest });
             continue;

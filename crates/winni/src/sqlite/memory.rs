@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
+use wire::spans::Spans;
 
 use super::blocks::OpenPacks;
 use super::bodies::{Base, Kept};
 use super::body_reader::BodyReader;
 use super::lines::Lines;
 use crate::content::manifest::{BlockHash, Manifest};
+use crate::content::resent::{Earlier, Line};
 use crate::conversation::identity::{MessageDigest, Role};
 use crate::recent::Recent;
 use crate::store::Result;
@@ -20,13 +22,17 @@ pub(super) struct Memory {
     pub(super) packs: OpenPacks,
     pub(super) raw: Recent<BlockHash, Arc<[u8]>>,
     pub(super) messages: Recent<BlockHash, (Role, MessageDigest)>,
+    /// The newest body of each line of requests.
+    pub(super) earlier: Recent<Line, Arc<Earlier>>,
     manifests: HashMap<i64, Base>,
     names: HashMap<String, i64>,
     erasures: i64,
 }
 
 /// Bytes of raw blocks in each generation.
-const RAW_BYTES: usize = 8 * 1024 * 1024;
+const RAW_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of bodies in each generation; a larger one than a quarter of it is not remembered.
+const EARLIER_BYTES: usize = 4 * 1024 * 1024;
 const MAX_MESSAGES: usize = 50_000;
 const MAX_MANIFESTS: usize = 64;
 const MAX_NAMES: usize = 1_000;
@@ -38,6 +44,7 @@ impl Memory {
             packs: OpenPacks::new(),
             raw: Recent::new(RAW_BYTES),
             messages: Recent::new(MAX_MESSAGES),
+            earlier: Recent::new(EARLIER_BYTES),
             manifests: HashMap::new(),
             names: HashMap::new(),
             erasures: 0,
@@ -47,6 +54,7 @@ impl Memory {
     pub(super) fn forget_uncommitted(&mut self) {
         self.packs.forget();
         self.raw.clear();
+        self.earlier.clear();
         self.manifests.clear();
         self.names.clear();
     }
@@ -99,6 +107,16 @@ impl Memory {
             }
             let manifest: Arc<Manifest> = manifest.clone();
             self.manifests.insert(conversation, Base { exchange, manifest, depth: *depth });
+        }
+    }
+
+    /// Keeps a body that was proved to be rebuildable, for the next one of its line.
+    pub(super) fn remember_body(&mut self, line: Line, spans: Option<Spans>, kept: &mut Kept) {
+        if let (Some(body), Some(spans), Some((manifest, _))) = (kept.body.take(), spans, &kept.manifest)
+            && body.len() <= EARLIER_BYTES / 4
+        {
+            let weight = body.len();
+            self.earlier.put(line, Arc::new(Earlier { body, spans, manifest: manifest.clone() }), weight);
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::store::{Error, Result};
 /// Words of one message beyond this many bytes are not indexed: a tool's dump of megabytes is not what people look for.
 const MAX_INDEXED: usize = 256 * 1024;
 
+/// Words that are read at a time, unless one message alone has more.
+const MAX_WAITING: usize = 16 * 1024 * 1024;
+
 /// What the index is to hold of a message.
 pub(super) struct Words {
     message: i64,
@@ -38,7 +41,11 @@ pub(super) fn waiting(connection: &Connection, tenant: i64, max: usize) -> Resul
     })?;
     let mut reader = ContentReader::new(connection, tenant);
     let mut waiting = Vec::new();
+    let mut bytes = 0;
     for row in rows {
+        if bytes > MAX_WAITING {
+            break;
+        }
         // A message that has gone meanwhile (an answer that broke off and was replaced) leaves the queue with no words.
         let (message, found) = row?;
         let mut words = Words { message, held: None, words: String::new(), tools: String::new() };
@@ -53,6 +60,7 @@ pub(super) fn waiting(connection: &Connection, tenant: i64, max: usize) -> Resul
             words.words = text::words(&content);
             words.words.truncate(words.words.floor_char_boundary(MAX_INDEXED));
         }
+        bytes += words.words.len() + words.tools.len();
         waiting.push(words);
     }
     Ok(waiting)
