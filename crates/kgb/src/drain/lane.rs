@@ -73,6 +73,8 @@ pub(super) struct Lane {
     /// Whether something could not be read; then nothing is deleted, and the folder is kept in the quarantine.
     damaged: bool,
     life_ended: bool,
+    /// Whether the last reading went to the end of what there was.
+    read_all: bool,
     /// Whether the store has said what it holds, since it last failed to answer.
     pub(super) knows_store: bool,
     /// Whether the attempt that is under way is the first suspect's.
@@ -107,6 +109,7 @@ impl Lane {
             singly: 0,
             damaged: false,
             life_ended: false,
+            read_all: false,
             knows_store: false,
             trying_suspect: false,
         }
@@ -119,6 +122,11 @@ impl Lane {
     /// Everything before this has been read.
     pub(super) fn position(&self) -> Position {
         self.reader.position()
+    }
+
+    /// Whether all that there was is stored, as far as this lane knows.
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.read_all && self.ready.is_empty() && self.suspects.is_empty()
     }
 
     /// Items that have been read and are not stored.
@@ -144,10 +152,14 @@ impl Lane {
     /// Reads on until there is enough for a batch, or nothing more for now.
     pub(super) fn read_on(&mut self) -> spool::Result<()> {
         let mut bytes: u64 = self.ready.iter().map(|item| item.bytes).sum();
+        self.read_all = false;
         while self.ready.len() < BATCH_ITEMS && bytes < BATCH_BYTES && self.suspects.len() < SUSPECTS {
             let record = match self.reader.next() {
                 Ok(Some(record)) => record,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.read_all = true;
+                    return Ok(());
+                }
                 Err(error @ spool::Error::Damaged { .. }) => {
                     tracing::error!(recorder = %self.recorder, %error, "records are lost here; the folder will be kept");
                     self.assembler.damaged();

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spool::recovery;
 use tokio::sync::watch;
@@ -16,12 +16,16 @@ use super::lane::{Attempt, Lane, Refused};
 use crate::Recorder;
 use crate::assemble::Unreadable;
 
-/// After a record was written, so long for more to come: one transaction then takes them all.
-const GATHER: Duration = Duration::from_millis(5);
+/// After a record was written, so long for more to come: one transaction then takes them all. What a transaction costs
+/// depends on the pages that it touches, and many small ones touch the same pages again and again.
+const GATHER: Duration = Duration::from_millis(50);
 /// How often a suspect is tried again while the store takes nothing else.
 const SUSPECT_RETRY: Duration = Duration::from_secs(2);
-/// Messages that are indexed at a time, in idle moments.
-const INDEX_AT_ONCE: usize = 256;
+/// Messages that are indexed at a time …
+const INDEX_AT_ONCE: usize = 512;
+/// … and how long they wait for more of them. To read a message's words its whole pack is unpacked, so that many at a time
+/// cost little more than one.
+const INDEX_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a lane's turn has led to.
 enum Turn {
@@ -43,8 +47,8 @@ pub(super) struct Worker {
     backoff: Backoff,
     /// Batches that the store has taken: the measure of whether it takes anything.
     batches_taken: u64,
-    /// Whether there may be messages that the full-text index lacks.
-    unindexed: bool,
+    /// There may be messages that the full-text index lacks; when they are looked for next.
+    index_due: Option<Instant>,
     status: DrainStatus,
     publish: watch::Sender<DrainStatus>,
     /// Set when the drain is to end as soon as everything is stored.
@@ -70,7 +74,7 @@ impl Worker {
             spool_root,
             backoff: Backoff::default(),
             batches_taken: 0,
-            unindexed: true,
+            index_due: Some(Instant::now()),
             status: DrainStatus::default(),
             publish,
             closing,
@@ -92,7 +96,8 @@ impl Worker {
             }
             self.retire_finished().await;
             self.publish();
-            if moved && stalled.is_none() {
+            let caught_up = self.lanes.iter().flatten().all(Lane::is_caught_up);
+            if moved && !caught_up && stalled.is_none() {
                 continue;
             }
             if stalled.is_none() && self.index_some().await {
@@ -177,7 +182,7 @@ impl Worker {
             Some(Ok(watermark)) => {
                 self.backoff.reset();
                 self.batches_taken += 1;
-                self.unindexed = true;
+                self.index_due.get_or_insert_with(|| Instant::now() + INDEX_PAUSE);
                 self.status.last_error = None;
                 self.status.stored_records += seqs.len() as u64;
                 self.recorder.meters().drained_items.increment(seqs.len() as u64);
@@ -267,20 +272,22 @@ impl Worker {
         self.publish.send_replace(status.clone());
     }
 
-    /// Fills the full-text index a little. Whether there may be more to do.
+    /// Fills the full-text index a little. Whether there may be more to do at once.
     async fn index_some(&mut self) -> bool {
-        if !self.unindexed {
+        if !self.index_due.is_some_and(|due| due <= Instant::now() || self.closing.is_cancelled()) {
             return false;
         }
-        match self.unless_stopped(self.store.index_pending(INDEX_AT_ONCE)).await {
-            None => return false,
-            Some(Ok(done)) => self.unindexed = done > 0,
-            Some(Err(error)) => {
+        let Some(indexed) = self.unless_stopped(self.store.index_pending(INDEX_AT_ONCE)).await else { return false };
+        self.index_due = match indexed {
+            Ok(0) => None,
+            Ok(done) if done < INDEX_AT_ONCE => Some(Instant::now() + INDEX_PAUSE),
+            Ok(_) => Some(Instant::now()),
+            Err(error) => {
                 tracing::debug!(%error, "cannot fill the search index now; it goes on with the next batch");
-                self.unindexed = false;
+                None
             }
-        }
-        self.unindexed
+        };
+        self.index_due.is_some_and(|due| due <= Instant::now() || self.closing.is_cancelled())
     }
 
     /// Nothing is left to do, for a drain that is to stop.
@@ -316,6 +323,12 @@ impl Worker {
                 _ => std::future::pending().await,
             }
         };
+        let index = async {
+            match self.index_due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         let closing = async {
             if self.closing.is_cancelled() {
                 std::future::pending::<()>().await;
@@ -325,6 +338,7 @@ impl Worker {
         tokio::select! {
             () = retry => {}
             () = more => {}
+            () = index => {}
             () = closing => {}
         }
     }
