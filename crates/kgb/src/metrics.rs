@@ -26,6 +26,8 @@ pub struct Meters {
     pub(crate) unrecorded_bytes: Counter,
     /// Exchanges refused because they could not be recorded.
     pub(crate) refused_unrecordable: Counter,
+    /// Connections that were closed because what came was not HTTP.
+    pub(crate) malformed_requests: Counter,
     /// 1 while the last attempt to record failed.
     pub(crate) cannot_record: Gauge,
     /// Bytes in the spool that are not released yet.
@@ -56,6 +58,7 @@ impl Meters {
             unrecorded_exchanges: counter("iccm_unrecorded_exchanges_total", "Exchanges wholly or partly unrecorded."),
             unrecorded_bytes: counter("iccm_unrecorded_bytes_total", "Bytes that passed unrecorded."),
             refused_unrecordable: counter("iccm_refused_unrecordable_total", "Refused for want of a record."),
+            malformed_requests: counter("iccm_malformed_requests_total", "Refused because they were not HTTP."),
             cannot_record: gauge("iccm_cannot_record", "1 while the last attempt to record failed."),
             spool_pending_bytes: gauge("iccm_spool_pending_bytes", "Bytes in the spool, not released yet."),
             drained_items: counter("iccm_drained_items_total", "Items that the database has taken."),

@@ -1,4 +1,4 @@
-//! The client's connection, as hyper uses it, with three things that hyper does not offer.
+//! The client's connection, as hyper uses it, with some things that hyper does not offer.
 //!
 //! - It can be told to end with a reset instead of an orderly close, so that a client sees of a broken upstream what it
 //!   would have seen without us.
@@ -7,22 +7,28 @@
 //!   byte that the upstream sent before it broke.
 //! - It knows how long the client has kept us waiting ([`Pace`]); hyper's own clock for heads runs while a connection is
 //!   idle, too.
+//! - It sees what the client wrote before hyper makes it plain ([`Framing`]).
+//! - It holds the news back that the client is gone until the exchange that it asked for has begun. hyper reads on
+//!   before it shows a request, and would drop one whose client has hung up without a word.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::framing::{Ambiguous, Framing};
 use super::pace::Pace;
 
 /// How long the end of a broken stream waits for the bytes before it, where it cannot be known that they are gone.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(50);
+/// How often hyper is given its turn to show a request before it learns that the client is gone. Once is enough; a head that
+/// it refuses is never shown.
+const TURNS: u8 = 4;
 
 /// What the connection and the exchanges on it tell each other. Shared by [`ClientIo`] (owner of the socket) and the
 /// response body that is being sent.
@@ -31,6 +37,7 @@ pub(super) struct ClientState {
     reset: AtomicBool,
     flushes: AtomicU64,
     waiting: Mutex<Vec<Waker>>,
+    framing: Mutex<Framing>,
     pub(super) pace: Pace,
 }
 
@@ -38,6 +45,21 @@ impl ClientState {
     /// From now on the connection ends with a reset; where others share it, only its stream does, by itself.
     pub(super) fn reset_on_close(&self) {
         self.reset.store(!self.pace.is_multiplexed(), Ordering::Relaxed);
+    }
+
+    /// What is ambiguous about the framing of the request that is shown now. To be asked once for each.
+    pub(super) fn next_framing(&self) -> Option<Ambiguous> {
+        self.framing().next()
+    }
+
+    fn framing(&self) -> MutexGuard<'_, Framing> {
+        self.framing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        if !self.pace.is_multiplexed() {
+            self.framing().read(bytes);
+        }
     }
 
     /// Waits until everything that was written by now has gone to the kernel.
@@ -69,22 +91,33 @@ impl ClientState {
 
 /// The socket.
 pub(super) struct ClientIo {
-    io: TokioIo<TcpStream>,
+    stream: TcpStream,
     /// Bytes that were read already, to see which protocol it is.
     first: Vec<u8>,
     state: Arc<ClientState>,
+    /// How often the news that the client is gone has been held back, and the news if they were an error: an end can be read
+    /// again, an error cannot.
+    turns: u8,
+    error: Option<io::Error>,
 }
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, first: Vec<u8>, state: Arc<ClientState>) -> Self {
-        Self { io: TokioIo::new(stream), first, state }
+        Self { stream, first, state, turns: 0, error: None }
+    }
+
+    /// Whether hyper has yet to show a request that has come.
+    fn has_to_wait(&mut self) -> bool {
+        let waits = self.turns < TURNS && self.state.framing().has_unseen_head();
+        self.turns += u8::from(waits);
+        waits
     }
 }
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
         if self.state.reset.load(Ordering::Relaxed) {
-            let socket = socket2::SockRef::from(self.io.inner());
+            let socket = socket2::SockRef::from(&self.stream);
             if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
                 tracing::debug!(%error, "cannot reset a client's connection; it is closed instead");
             }
@@ -92,30 +125,40 @@ impl Drop for ClientIo {
     }
 }
 
-impl Read for ClientIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+impl AsyncRead for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         if !self.first.is_empty() {
             let fits = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..fits]);
             self.first.drain(..fits);
-            return Poll::Ready(Ok(()));
-        }
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if read.is_ready() {
+        } else {
+            let read = match self.error.take() {
+                Some(error) => Err(error),
+                None => ready!(Pin::new(&mut self.stream).poll_read(cx, buf)),
+            };
+            let is_over = read.is_err() || buf.filled().len() == before && buf.remaining() > 0;
+            if is_over && self.has_to_wait() {
+                self.error = read.err();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            read?;
             self.state.pace.arrived();
         }
-        read
+        self.state.read(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Write for ClientIo {
+impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     /// hyper calls this when its own buffer is empty, and only then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
             self.state.flushed();
         }
@@ -123,11 +166,11 @@ impl Write for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -135,6 +178,6 @@ impl Write for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 }

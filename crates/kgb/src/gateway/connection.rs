@@ -13,7 +13,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -69,6 +69,7 @@ async fn speak(shared: Arc<Shared>, mut stream: TcpStream, client: Arc<ClientSta
         _ => return,
     };
     let is_http2 = first == PREFACE;
+    let recorder = shared.recorder.clone();
     let io = ClientIo::new(stream, first, client.clone());
     let ended = if is_http2 {
         client.pace.set_multiplexed();
@@ -77,6 +78,9 @@ async fn speak(shared: Arc<Shared>, mut stream: TcpStream, client: Arc<ClientSta
         speak_http1(shared, io, client, life).await
     };
     if let Err(error) = ended {
+        if error.is_parse() {
+            recorder.meters().malformed_requests.increment(1);
+        }
         tracing::debug!(%error, "a client's connection ended early");
     }
 }
@@ -105,7 +109,7 @@ async fn speak_http1(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES as usize)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(io, service);
+        .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
@@ -127,7 +131,7 @@ async fn speak_http2(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(STREAM_BUFFER_BYTES)
         .keep_alive_interval(KEEPALIVE)
-        .serve_connection(io, service);
+        .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,

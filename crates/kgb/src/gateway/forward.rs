@@ -64,7 +64,7 @@ struct Begun {
 
 /// Carries one exchange out.
 pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, request: Request<Incoming>) -> Answer {
-    let is_plain = strict::check(request.version(), request.headers());
+    let is_plain = strict::check(request.version(), request.headers(), client.next_framing());
     if is_plain.is_ok()
         && let Some(answer) = own::answer(&gateway.recorder, &request)
     {

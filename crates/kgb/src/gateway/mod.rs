@@ -7,7 +7,8 @@
 //!
 //! Refused, in the API's own error shape: upgrades (501; `h2c` is ignored instead), CONNECT (501), requests that others
 //! could understand in another way (400; the connection is closed), and whatever cannot be recorded while policy says so
-//! (503). What is malformed is answered without a body and not recorded: there is no exchange.
+//! (503). What is malformed is answered without a body, counted (`iccm_malformed_requests_total`) and not recorded: there is
+//! no exchange.
 //!
 //! Informational responses (1xx) are not passed on. Responses that end with the upstream's connection (HTTP/1.0 style)
 //! are passed on chunked. Trailers pass where the message announces them (`Trailer`). A client that closes its sending
@@ -18,6 +19,7 @@ mod cause;
 mod client_io;
 mod connection;
 mod forward;
+mod framing;
 mod hop;
 mod own;
 mod pace;

@@ -2,18 +2,32 @@
 //!
 //! hyper refuses what is malformed: line ends, names, values, chunks. What is left here is well-formed and ambiguous: it is
 //! how a second request is hidden in a first one's body (request smuggling). RFC 9112 allows to make such a request
-//! plain and go on; we refuse it, as nginx does, because nobody who means well sends it. The connection is closed with the
-//! answer, since it cannot be known where the next request begins.
+//! plain and go on, and hyper does that with some of it, so that its framing is judged by the bytes ([`Ambiguous`]); we refuse
+//! it, as nginx does, because nobody who means well sends it. The connection is closed with the answer, since it cannot be
+//! known where the next request begins.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
+use super::framing::Ambiguous;
 use super::refuse::Refusal;
 
-/// Refuses ambiguous framing (RFC 9112, section 6.3) and an ambiguous host (section 3.2).
-pub(super) fn check(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
-    match problem(version, headers) {
+const BOTH: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "it has both Content-Length and Transfer-Encoding");
+const LENGTHS: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "it has more than one Content-Length");
+const ENCODING: (StatusCode, &str) =
+    (StatusCode::NOT_IMPLEMENTED, "its Transfer-Encoding is another one than `chunked`");
+
+/// Refuses ambiguous framing (RFC 9112, section 6.3), as its bytes and its headers have it, and an ambiguous host
+/// (section 3.2).
+pub(super) fn check(version: Version, headers: &HeaderMap, seen: Option<Ambiguous>) -> Result<(), Refusal> {
+    let seen = seen.map(|ambiguous| match ambiguous {
+        Ambiguous::LengthAndEncoding => BOTH,
+        Ambiguous::Lengths => LENGTHS,
+        Ambiguous::Encoding => ENCODING,
+    });
+    let host = || host(version, headers).map(|problem| (StatusCode::BAD_REQUEST, problem));
+    match seen.or_else(|| framing(headers)).or_else(host) {
         None => Ok(()),
         Some((status, problem)) => Err(Refusal::not_forwardable(
             status,
@@ -22,23 +36,16 @@ pub(super) fn check(version: Version, headers: &HeaderMap) -> Result<(), Refusal
     }
 }
 
-fn problem(version: Version, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
-    framing(headers).or_else(|| host(version, headers).map(|problem| (StatusCode::BAD_REQUEST, problem)))
-}
-
 fn framing(headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
     let is_repeated = |name| headers.get_all(name).iter().nth(1).is_some();
     let Some(encoding) = headers.get(TRANSFER_ENCODING) else {
-        let lengths = "it has more than one Content-Length";
-        return is_repeated(CONTENT_LENGTH).then_some((StatusCode::BAD_REQUEST, lengths));
+        return is_repeated(CONTENT_LENGTH).then_some(LENGTHS);
     };
     if headers.contains_key(CONTENT_LENGTH) {
-        return Some((StatusCode::BAD_REQUEST, "it has both Content-Length and Transfer-Encoding"));
+        return Some(BOTH);
     }
-    if is_repeated(TRANSFER_ENCODING) || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Some((StatusCode::NOT_IMPLEMENTED, "its Transfer-Encoding is another one than `chunked`"));
-    }
-    None
+    let is_chunked = !is_repeated(TRANSFER_ENCODING) && encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    (!is_chunked).then_some(ENCODING)
 }
 
 fn host(version: Version, headers: &HeaderMap) -> Option<&'static str> {
@@ -65,7 +72,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        check(version, &headers).err().map(|refusal| refusal.status.as_u16())
+        check(version, &headers, None).err().map(|refusal| refusal.status.as_u16())
     }
 
     #[test]

@@ -168,6 +168,28 @@ async fn a_client_that_hangs_up_during_the_response_cancels_the_upstream() {
     assert_eq!(exchange.response_body, b"abc");
 }
 
+/// All on one thread: when the gateway looks, the client is gone already.
+#[tokio::test]
+async fn a_client_that_is_gone_when_its_request_is_read_is_on_record() {
+    let rig = Rig::start().await;
+    for n in 0..60 {
+        let mut client = rig.client().await;
+        client.send(if n % 2 == 0 { "GET /gone HTTP/1.1\r\nHost: h\r\n\r\n" } else { POST }).await;
+        if n % 3 == 0 {
+            client.reset();
+        }
+    }
+    let gone = rig.all_ended(60).await;
+    assert!(gone.iter().all(|exchange| exchange.outcome() == Outcome::ClientAborted));
+    // A head that did not come whole is no request, and a connection without one is no exchange.
+    let mut client = rig.client().await;
+    client.send("GET /half HTTP/1.1\r\nHost: h\r\n").await;
+    drop(client);
+    drop(rig.client().await);
+    rig.shutdown.cancel();
+    assert_eq!(rig.exchanges().len(), 60);
+}
+
 #[tokio::test]
 async fn a_client_that_stops_in_the_middle_of_its_request_is_recorded_as_such() {
     for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {

@@ -82,13 +82,17 @@ impl Rig {
 
     /// Waits until the only exchange has ended.
     pub(crate) async fn ended(&self) -> Recorded {
+        self.all_ended(1).await.remove(0)
+    }
+
+    /// Waits until there are so many exchanges and all have ended.
+    pub(crate) async fn all_ended(&self, count: usize) -> Vec<Recorded> {
         soon(async {
             let mut seen = spool::Position::default();
             loop {
-                if let [exchange] = self.exchanges().as_slice()
-                    && exchange.end.is_some()
-                {
-                    return exchange.clone();
+                let exchanges = self.exchanges();
+                if exchanges.len() == count && exchanges.iter().all(|exchange| exchange.end.is_some()) {
+                    return exchanges;
                 }
                 seen = self.recorder.spool().wait_beyond(seen).await;
             }
