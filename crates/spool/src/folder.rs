@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/UUID/lock                  flock, held as long as the owner lives (kill -9 frees it)
 //! ROOT/UUID/NNNNNNNNNNNNNNNN.seg  segments, numbered without a gap from the first that is retained
+//! ROOT/UUID/reserve               zeros, deleted when the disk is full
 //! ROOT/UUID.new/                  being born: renamed to UUID when it is locked and its life has begun
 //! ROOT/UUID.gone/                 being removed: renamed first, then emptied
 //! ```
@@ -19,8 +20,8 @@ use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::filesystem::{Access, DiskFile, FileSystem, Lock, Missing};
-use crate::format::RecorderId;
+use crate::filesystem::{Access, DiskFile, FileSystem, Lock, Missing, write_all_at};
+use crate::format::{RecorderId, SegmentHeader};
 use crate::lock;
 
 const LOCK_NAME: &str = "lock";
@@ -69,6 +70,23 @@ impl Folder {
         let mut numbers: Vec<u64> = self.fs.names(&self.dir)?.into_iter().filter_map(number).collect();
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    /// Creates a segment with its header. On failure no file is left behind, or, when that fails too, the answer is `Poisoned`:
+    /// a half-written header in the way of the next segment's name cannot be written around.
+    pub(crate) fn create_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn DiskFile>> {
+        let path = self.segment_path(header.number);
+        let file = self.fs.create(&path).map_err(Error::io("creating a segment"))?;
+        let Err(error) = write_all_at(&*file, &header.encode(), 0) else {
+            return Ok(file);
+        };
+        match self.fs.remove_file(&path) {
+            Ok(()) => Err(Error::io("writing a segment's header")(error)),
+            Err(cut) => {
+                tracing::error!(%error, %cut, "a half-created spool segment could not be removed; recording stops until a restart");
+                Err(Error::Poisoned)
+            }
+        }
     }
 
     pub(crate) fn open_segment(&self, number: u64, access: Access) -> io::Result<Arc<dyn DiskFile>> {

@@ -15,7 +15,8 @@
 //! - **Checked.** Each record has two CRC-32C, over header and payload; no byte is handed out as a whole payload unverified.
 //! - **Recovered.** Adoption cuts a torn tail back to the last whole record, ends every unfinished entry with
 //!   [`Flags::RECOVERED`], ends the life, and may be interrupted and repeated at any point.
-//! - **Bounded.** A folder does not outgrow [`Options::max_bytes`], and within it there is always room to close the books. A reader
+//! - **Bounded.** A folder does not outgrow [`Options::max_bytes`], and within it there is always room to close the books; on a disk
+//!   that others fill there is a reserve for it. A reader
 //!   holds a window of 64 KiB, whatever the size of what it steps over.
 //!
 //! # What it refuses
@@ -36,6 +37,7 @@ mod error;
 mod filesystem;
 mod folder;
 mod format;
+mod memory;
 mod piece;
 mod plan;
 mod reader;
@@ -43,6 +45,7 @@ mod recipe;
 pub mod recovery;
 mod references;
 mod repeats;
+mod reserve;
 mod scan;
 mod segments;
 mod spool;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::chunks::Memory;
+use crate::memory::Memory;
 use crate::recipe::{self, Extent};
 use crate::repeats::{MIN_SAVED, Source, Stream, Written};
 

@@ -29,6 +29,7 @@ use crate::lock;
 use crate::piece::{Claim, Piece};
 use crate::reader::{Reader, Window, read_header};
 use crate::references::References;
+use crate::reserve;
 use crate::scan::Scan;
 use crate::writer::{Life, Limits, Tail, Writer};
 
@@ -108,6 +109,8 @@ fn adopt_folder(folder: &Folder, recorder: RecorderId) -> Result<Option<Adopted>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("locking a spool folder")(error)),
     };
+    // The room that its owner kept for this is needed now, if ever.
+    reserve::drop_from(folder);
     let Some((recovered, references)) = recover(folder, recorder)? else {
         tracing::warn!(dir = %folder.dir.display(), "a spool folder held no readable segment and is removed");
         folder.remove().map_err(Error::io("removing an empty spool folder"))?;

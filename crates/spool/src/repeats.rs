@@ -10,8 +10,9 @@
 
 use std::ops::Range;
 
-use crate::chunks::{Chunk, Key, Memory, common_prefix, common_suffix, find_end};
+use crate::chunks::{Key, common_prefix, common_suffix, find_end};
 use crate::format::Channel;
+use crate::memory::{Chunk, Held, Memory};
 use crate::recipe::Extent;
 
 /// Fewer known bytes in a row than this are written again: an extent takes room in the table and time when it is read.
@@ -46,7 +47,7 @@ pub(crate) enum Source {
 #[derive(Debug)]
 struct Fresh {
     key: Key,
-    bytes: Box<[u8]>,
+    held: Held,
     places: Vec<Source>,
 }
 
@@ -98,20 +99,20 @@ impl Stream {
     fn step<'a>(&mut self, rest: &'a [u8], memory: &mut Memory) -> &'a [u8] {
         let open = self.open.len();
         let expected = self.expected.and_then(|key| Some((key, memory.get(key)?)));
-        if let Some((key, chunk)) = &expected {
+        if let Some((key, chunk)) = expected {
             if self.agreed == open {
                 self.agreed += common_prefix(&chunk.bytes[open..], rest);
             }
             if self.agreed == chunk.bytes.len() {
                 let len = self.agreed - open;
                 self.add_known(chunk, open, len);
-                self.pass(*key, memory);
+                self.pass(key, memory);
                 return &rest[len..];
             }
         }
         let Some(end) = find_end(&self.open, rest, self.agreed) else {
             let same = self.agreed.max(open) - open;
-            match &expected {
+            match expected {
                 Some((_, chunk)) => drop(self.add_changed(chunk, open, &rest[same..])),
                 None => self.add_new(rest.len()),
             }
@@ -120,11 +121,11 @@ impl Stream {
         };
         let (tail, rest) = rest.split_at(end - open);
         if open == 0 {
-            self.end_chunk(tail, 0, expected, memory);
+            self.end_chunk(tail, 0, memory);
         } else {
             let mut bytes = std::mem::take(&mut self.open);
             bytes.extend_from_slice(tail);
-            self.end_chunk(&bytes, open, expected, memory);
+            self.end_chunk(&bytes, open, memory);
             bytes.clear();
             self.open = bytes;
         }
@@ -132,22 +133,17 @@ impl Stream {
     }
 
     /// A chunk has come to its end; its bytes up to `open` belong to earlier appends.
-    fn end_chunk(
-        &mut self,
-        bytes: &[u8],
-        open: usize,
-        expected: Option<(Key, std::sync::Arc<Chunk>)>,
-        memory: &mut Memory,
-    ) {
+    fn end_chunk(&mut self, bytes: &[u8], open: usize, memory: &mut Memory) {
         let key = Key::of(bytes);
-        if let Some(chunk) = memory.get(key).filter(|chunk| *chunk.bytes == *bytes) {
-            self.add_known(&chunk, open, bytes.len() - open);
+        if let Some(chunk) = memory.get(key).filter(|chunk| chunk.bytes == bytes) {
+            self.add_known(chunk, open, bytes.len() - open);
             return self.pass(key, memory);
         }
         let mut next = self.expected;
+        let expected = self.expected.and_then(|key| Some((key, memory.get(key)?)));
         match expected.filter(|(_, chunk)| chunk.places.len() <= MAX_PLACES) {
             Some((key, chunk)) => {
-                let suffix = self.add_changed(&chunk, open, &bytes[self.agreed.max(open)..]);
+                let suffix = self.add_changed(chunk, open, &bytes[self.agreed.max(open)..]);
                 if suffix >= MIN_KNOWN {
                     next = memory.next(key);
                 }
@@ -155,13 +151,13 @@ impl Stream {
             None => self.add_new(bytes.len() - open),
         }
         let places = std::mem::take(&mut self.places);
-        self.fresh.push(Fresh { key, bytes: bytes.into(), places });
+        self.fresh.push(Fresh { key, held: memory.hold(bytes), places });
         self.begin_chunk(key, next);
     }
 
     /// What comes behind `open` bytes agrees with `chunk` as far as is known, and goes on with `rest`, whose end may agree with the
     /// chunk's end. Returns how many bytes of that do.
-    fn add_changed(&mut self, chunk: &Chunk, open: usize, rest: &[u8]) -> usize {
+    fn add_changed(&mut self, chunk: Chunk<'_>, open: usize, rest: &[u8]) -> usize {
         let suffix = common_suffix(rest, &chunk.bytes[self.agreed..]);
         self.add_known(chunk, open, self.agreed.saturating_sub(open));
         self.add_new(rest.len() - suffix);
@@ -170,7 +166,8 @@ impl Stream {
     }
 
     /// A known chunk has passed.
-    fn pass(&mut self, key: Key, memory: &Memory) {
+    fn pass(&mut self, key: Key, memory: &mut Memory) {
+        memory.renew(key);
         self.begin_chunk(key, memory.next(key));
     }
 
@@ -184,7 +181,7 @@ impl Stream {
     }
 
     /// The next `len` bytes stand in `chunk` from its byte `from` on.
-    fn add_known(&mut self, chunk: &Chunk, from: usize, len: usize) {
+    fn add_known(&mut self, chunk: Chunk<'_>, from: usize, len: usize) {
         if len < MIN_KNOWN {
             return self.add_new(len);
         }
@@ -222,13 +219,13 @@ impl Stream {
 
     /// The append has succeeded; `written` says where its new bytes stand, in the order of the stream.
     pub(crate) fn settle(&mut self, written: &[Written], memory: &mut Memory) {
-        for Fresh { key, bytes, places } in self.fresh.drain(..) {
+        for Fresh { key, held, places } in self.fresh.drain(..) {
             if places.len() > MAX_PIECES {
                 continue;
             }
             // All places are found; a chunk of which one is not would not be worth knowing.
             if let Some(places) = places.iter().map(|place| settled(place, written)).collect() {
-                memory.insert(key, Chunk::new(bytes, places));
+                memory.insert(key, held, places);
             }
         }
         for (previous, key) in self.links.drain(..) {
@@ -249,12 +246,12 @@ impl Stream {
 
     /// The stream has ended: its last chunk, cut by nothing but that, may come again too.
     pub(crate) fn finish(&mut self, memory: &mut Memory) {
-        if self.open.len() < MIN_KNOWN {
+        // What is that short as a whole is written plain if it comes again.
+        if self.open.len() < MIN_KNOWN || self.length < MIN_SAVED {
             return;
         }
-        let key = Key::of(&self.open);
-        let (bytes, places) = (std::mem::take(&mut self.open).into_boxed_slice(), std::mem::take(&mut self.places));
-        self.fresh.push(Fresh { key, bytes, places });
+        let (key, held) = (Key::of(&self.open), memory.hold(&self.open));
+        self.fresh.push(Fresh { key, held, places: std::mem::take(&mut self.places) });
         self.links.push((self.previous, key));
         self.settle(&[], memory);
     }

@@ -9,13 +9,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::chunks::Memory;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::filesystem::{Disk, FileSystem, Lock};
 use crate::folder::{Newborn, SegmentFiles};
 use crate::format::{Channel, Flags, Kind, Position, RecorderId};
 use crate::lock;
+use crate::memory::{MEMORY_BYTES, Memory};
 use crate::piece::{Claim, Piece, part_pieces};
 use crate::repeats::{Repeats, Stream};
 use crate::sync::{self, GroupCommit, SyncThread};
@@ -42,7 +42,8 @@ pub struct Options {
     /// What the records survive.
     pub durability: Durability,
     /// A channel whose bytes are likely to repeat what entries before them wrote to it. Of those that stand in one of the last
-    /// segments it is only written where they stand. This costs up to 32 MiB of memory, and 32 KiB for each running entry.
+    /// segments it is only written where they stand. This costs up to 16 MiB of memory (touched as it fills), and 32 KiB for each running entry
+    /// that has written to the channel.
     pub repeating: Option<Channel>,
 }
 
@@ -69,7 +70,7 @@ impl Options {
     fn repeats(&self) -> Option<Repeats> {
         // Segments that are kept only because later ones refer to them must leave most of the bound to what is new.
         let window = (self.max_bytes / 4 / self.segment_bytes).min(MAX_WINDOW);
-        self.repeating.map(|channel| Repeats { channel, window, memory: Memory::default() })
+        self.repeating.map(|channel| Repeats { channel, window, memory: Memory::new(MEMORY_BYTES) })
     }
 }
 

@@ -5,6 +5,7 @@ mod failing_disk;
 mod faults;
 mod frozen;
 mod hostile;
+mod reserve;
 mod sim;
 
 use std::path::Path;

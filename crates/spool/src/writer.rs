@@ -26,6 +26,7 @@ use crate::format::{
 use crate::piece::{Claim, Piece};
 use crate::plan::Plan;
 use crate::repeats::{Repeats, Stream, Written};
+use crate::reserve::Reserve;
 use crate::segments::Segments;
 
 /// Room kept back for the End of each running entry, headers included.
@@ -69,6 +70,7 @@ pub(crate) struct Writer {
     file: Arc<dyn DiskFile>,
     segments: Segments,
     repeats: Option<Repeats>,
+    reserve: Reserve,
     seed: u32,
     /// The end of the last whole append in the current segment.
     offset: u64,
@@ -98,7 +100,7 @@ impl Writer {
     ) -> Result<Self> {
         let Life { recorder, began_unix_ns } = life;
         let header = SegmentHeader { recorder, number, first_seq, began_unix_ns, previous_bytes: 0 };
-        let file = create_segment(&folder, &header)?;
+        let file = folder.create_segment(&header)?;
         let tail = Tail { number, offset: SEGMENT_HEADER_BYTES, next_seq: first_seq };
         Ok(Self::on(folder, life, limits, clock, file, &tail))
     }
@@ -123,6 +125,7 @@ impl Writer {
             file,
             segments: Segments::beginning_with(number),
             repeats: None,
+            reserve: Reserve::none(),
             seed,
             offset,
             next_seq,
@@ -217,11 +220,17 @@ impl Writer {
         bytes -= plans.iter().map(Plan::saves).sum::<u64>();
         let rotates = self.offset > SEGMENT_HEADER_BYTES && self.offset + bytes > self.limits.segment_bytes;
         self.admit(claim, bytes + if rotates { SEGMENT_HEADER_BYTES } else { 0 })?;
-        if rotates {
-            self.rotate()?;
+        let closes_books = matches!(claim, Claim::End | Claim::Note | Claim::Life);
+        let mut outcome = self.put_down(seq, rotates, pieces.clone(), plans);
+        if matches!(outcome, Err(Error::Full)) && closes_books && self.reserve.release(&self.folder) {
+            let rotates = rotates && self.offset > SEGMENT_HEADER_BYTES;
+            outcome = self.put_down(seq, rotates, pieces, plans);
         }
-        let (offset, written) = self.write(seq, pieces, plans).map_err(|error| self.undo(error))?;
+        let (offset, written) = outcome?;
         self.offset = offset;
+        if claim == Claim::Begin {
+            self.reserve.keep(&self.folder);
+        }
         for segment in plans.iter().filter_map(Plan::refers_to) {
             self.segments.refer_to(segment);
         }
@@ -229,6 +238,20 @@ impl Writer {
             self.running = self.running.saturating_sub(1);
         }
         Ok(written)
+    }
+
+    /// Writes the records, all or nothing, into a new segment if the log `rotates`.
+    fn put_down<'a>(
+        &mut self,
+        seq: u64,
+        rotates: bool,
+        pieces: impl Iterator<Item = Piece<'a>>,
+        plans: &[Plan],
+    ) -> Result<(u64, Vec<Written>)> {
+        if rotates {
+            self.rotate()?;
+        }
+        self.write(seq, pieces, plans).map_err(|error| self.undo(error))
     }
 
     /// The end of the log.
@@ -292,7 +315,7 @@ impl Writer {
             began_unix_ns: self.life.began_unix_ns,
             previous_bytes: u32::try_from(self.offset).unwrap_or(0),
         };
-        self.file = create_segment(&self.folder, &header).inspect_err(|error| {
+        self.file = self.folder.create_segment(&header).inspect_err(|error| {
             if matches!(error, Error::Poisoned) {
                 self.poisoned.store(true, Ordering::Release);
             }
@@ -378,22 +401,5 @@ impl Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("dir", &self.folder.dir).field("end", &self.position()).finish_non_exhaustive()
-    }
-}
-
-/// Creates a segment with its header. On failure no file is left behind, or, when that fails too, the answer is `Poisoned`:
-/// a half-written header in the way of the next segment's name cannot be written around.
-fn create_segment(folder: &Folder, header: &SegmentHeader) -> Result<Arc<dyn DiskFile>> {
-    let path = folder.segment_path(header.number);
-    let file = folder.fs.create(&path).map_err(Error::io("creating a segment"))?;
-    let Err(error) = write_all_at(&*file, &header.encode(), 0) else {
-        return Ok(file);
-    };
-    match folder.fs.remove_file(&path) {
-        Ok(()) => Err(Error::io("writing a segment's header")(error)),
-        Err(cut) => {
-            tracing::error!(%error, %cut, "a half-created spool segment could not be removed; recording stops until a restart");
-            Err(Error::Poisoned)
-        }
     }
 }

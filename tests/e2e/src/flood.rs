@@ -17,35 +17,34 @@ use crate::hex;
 use crate::http::{self, Ending, Head};
 use crate::random::Random;
 
-/// Bytes that compress badly and are cheap to make: a random block, repeated. Its odd length lets no two chunks of a round
-/// size be equal before the block has come round.
-#[derive(Debug)]
-pub struct Noise(Vec<u8>);
+/// Bytes that neither repeat nor compress, made as they are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise(u64);
 
 impl Noise {
     /// The bytes that `seed` stands for.
     pub fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let words = (1 << 20) / 8 + 1;
-        let mut block: Vec<u8> = (0..words).flat_map(|_| random.next_u64().to_le_bytes()).collect();
-        block.truncate((1 << 20) + 5);
-        Self(block)
+        Self(seed)
     }
 
     /// The first `bytes` of it, in pieces of at most `piece`.
-    pub fn pieces(&self, mut bytes: u64, piece: usize) -> impl Iterator<Item = &[u8]> {
-        let mut at = 0;
+    pub fn pieces(self, mut bytes: u64, piece: usize) -> impl Iterator<Item = Vec<u8>> {
+        let mut random = Random::new(self.0);
+        let (mut block, mut at) = (Vec::new(), 0);
         std::iter::from_fn(move || {
-            let size = (self.0.len() - at).min(piece).min(usize::try_from(bytes).unwrap_or(usize::MAX));
-            let found = &self.0[at..at + size];
-            at = (at + size) % self.0.len();
+            if at == block.len() {
+                block = (0..32 << 10).flat_map(|_| random.next_u64().to_le_bytes()).collect();
+                at = 0;
+            }
+            let size = (block.len() - at).min(piece).min(usize::try_from(bytes).unwrap_or(usize::MAX));
+            at += size;
             bytes -= size as u64;
-            (size > 0).then_some(found)
+            (size > 0).then(|| block[at - size..at].to_vec())
         })
     }
 
     /// SHA-256 of the first `bytes` of it.
-    pub fn sha256(&self, bytes: u64) -> String {
+    pub fn sha256(self, bytes: u64) -> String {
         let mut hash = Sha256::new();
         self.pieces(bytes, 1 << 20).for_each(|piece| hash.update(piece));
         hex(&hash.finalize())
@@ -63,7 +62,7 @@ pub struct Flood {
 
 impl Flood {
     /// Starts one whose answers are `noise`.
-    pub fn start(noise: Arc<Noise>) -> Self {
+    pub fn start(noise: Noise) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let stopping = Arc::new(AtomicBool::new(false));
@@ -75,8 +74,8 @@ impl Flood {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let (noise, counted) = (Arc::clone(&noise), Arc::clone(&counted));
-                std::thread::spawn(move || serve(stream, &noise, &counted));
+                let counted = Arc::clone(&counted);
+                std::thread::spawn(move || serve(stream, noise, &counted));
             }
         });
         Self { address, stopping, requests, accepting: Some(accepting) }
@@ -103,7 +102,7 @@ impl Drop for Flood {
     }
 }
 
-fn serve(mut stream: TcpStream, noise: &Noise, requests: &AtomicUsize) {
+fn serve(mut stream: TcpStream, noise: Noise, requests: &AtomicUsize) {
     stream.set_nodelay(true).expect("a connected socket");
     let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
     while let Ok(head) = http::read_head(&mut reader) {
@@ -117,7 +116,7 @@ fn serve(mut stream: TcpStream, noise: &Noise, requests: &AtomicUsize) {
 }
 
 /// Whether the answer was written whole.
-fn answer(stream: &mut TcpStream, asked: &Head, request_sha256: &str, noise: &Noise) -> bool {
+fn answer(stream: &mut TcpStream, asked: &Head, request_sha256: &str, noise: Noise) -> bool {
     let wish = |name: &str| {
         let query = asked.word(1).split_once('?').map_or("", |(_, query)| query);
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
@@ -133,7 +132,7 @@ fn answer(stream: &mut TcpStream, asked: &Head, request_sha256: &str, noise: &No
         }
         // The pace is what is being played here, not a wait for something to happen.
         std::thread::sleep(pace);
-        written = stream.write_all(bytes);
+        written = stream.write_all(&bytes);
     }
     written.is_ok() && wish("cut").is_none()
 }

@@ -4,7 +4,7 @@
 
 use std::io::{BufReader, Cursor, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,11 +49,11 @@ fn ask(address: SocketAddr, request: &Request) -> (String, String) {
 }
 
 /// Sends a body of a GiB without holding it.
-fn upload(address: SocketAddr, noise: &Noise) -> String {
+fn upload(address: SocketAddr, noise: Noise) -> String {
     let mut connection = Connection::open(address).unwrap();
     let head = Request::new("POST", "/flood?case=upload").field("Content-Length", &GIB.to_string());
     connection.request(&head).unwrap();
-    noise.pieces(GIB, 256 << 10).for_each(|piece| connection.send(piece).unwrap());
+    noise.pieces(GIB, 256 << 10).for_each(|piece| connection.send(&piece).unwrap());
     connection.listen_for(Duration::from_secs(100));
     read(&mut connection, "POST").0
 }
@@ -115,12 +115,12 @@ fn mib(bytes: u64) -> String {
 #[test]
 fn memory_does_not_grow_with_bodies_streams_and_slow_peers() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (place, noise) = (Place::new(), Arc::new(Noise::new(3)));
-    let flood = Flood::start(Arc::clone(&noise));
+    let (place, noise) = (Place::new(), Noise::new(3));
+    let flood = Flood::start(noise);
     let (recorder, resources, resident) = idle(&place, &flood);
     let (address, began) = (recorder.address(), Instant::now());
     let (uploaded, downloaded, slow) = thread::scope(|scope| {
-        let uploaded = scope.spawn(|| upload(address, &noise));
+        let uploaded = scope.spawn(|| upload(address, noise));
         let downloaded = scope.spawn(|| ask(address, &get("download", &format!("bytes={GIB}"))));
         let slow = scope.spawn(|| read_slowly(address));
         scope.spawn(|| ask(address, &get("slow-upstream", &format!("bytes={SLOW_FOR}&piece=1&pace_ms=1000"))));
@@ -184,7 +184,7 @@ fn abort(address: SocketAddr, n: usize) {
 #[test]
 fn no_descriptor_is_left_of_10_000_aborted_exchanges() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (place, flood) = (Place::new(), Flood::start(Arc::new(Noise::new(4))));
+    let (place, flood) = (Place::new(), Flood::start(Noise::new(4)));
     let (recorder, resources, resident) = idle(&place, &flood);
     let address = recorder.address();
     let aborted = |count: usize| {
@@ -202,14 +202,14 @@ fn no_descriptor_is_left_of_10_000_aborted_exchanges() {
         let open = resources.descriptors();
         (open <= before + 4).then_some(open)
     });
-    // A client that is gone before its request has been read leaves nothing to record; what went on to the upstream does.
-    let forwarded = flood.requests();
-    wait_until_drained(&place, forwarded);
+    // Also a client that was gone when its request was read has left a record. One more is the warm-up.
+    let asked = 1 + 200 + 10_000;
+    wait_until_drained(&place, asked);
     println!("descriptors: {before} before, {after} after; memory {} to {}", mib(resident), mib(resources.resident()));
     recorder.stop();
     let exchanges = place.exchanges();
     let aborted = exchanges.iter().filter(|exchange| exchange["outcome"] != "complete").count();
-    println!("{} recorded, {aborted} of them aborted; {forwarded} forwarded", exchanges.len());
-    assert!(exchanges.len() >= forwarded && forwarded >= 7_500, "{} recorded, {forwarded} forwarded", exchanges.len());
+    println!("{} recorded, {aborted} of them aborted; {} forwarded", exchanges.len(), flood.requests());
+    assert_eq!(exchanges.len(), asked);
     assert!(aborted >= 7_500, "{aborted} of {} aborted", exchanges.len());
 }

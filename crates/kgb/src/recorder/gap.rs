@@ -3,6 +3,10 @@
 //! A gap is counted from the first byte that was not recorded until recording works again. While exchanges that began
 //! during the outage still run, their bytes open the next gap; so that this does not write a note for each of their
 //! chunks, notes are at least [`NOTE_INTERVAL`] apart.
+//!
+//! While the outage lasts, what is missing so far is put on record too, for a recorder that dies in it: the spool keeps room
+//! for notes, within its bound and on the disk. So that the room lasts, each note is twice as long in coming as the one
+//! before it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +20,8 @@ use crate::Meters;
 use crate::entry::End;
 
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+/// At most this many doublings: nine minutes.
+const MAX_DOUBLINGS: u32 = 9;
 /// How long a failure to record keeps `/ready` at 503 when no later attempt says more.
 const ALARM_LASTS: Duration = Duration::from_secs(10);
 
@@ -34,6 +40,8 @@ struct State {
     exchanges: u64,
     bytes: u64,
     last_note: Option<Instant>,
+    /// Notes that were tried since recording worked.
+    notes_in_outage: u32,
     alarm: Option<(Instant, String)>,
     /// Exchanges that are over but whose end the disk did not take. The spool keeps room for ends beyond its bound, so
     /// this happens only on a full or failing disk, and holds no more than were running then.
@@ -93,22 +101,43 @@ impl Gaps {
             tracing::info!("recording works again");
         }
         state.unended.retain(|(entry, end)| entry.close(&[], &end.encode()).is_err());
-        let due = now || state.last_note.is_none_or(|last| last.elapsed() >= NOTE_INTERVAL);
-        if let Some(from) = state.from
-            && due
+        state.notes_in_outage = 0;
+        if (now || state.is_due(NOTE_INTERVAL))
+            && let Err(error) = state.write(note)
         {
-            let gap = Gap { from, until: Timestamp::now(), exchanges: state.exchanges, bytes: state.bytes };
-            state.last_note = Some(Instant::now());
-            match note(gap) {
-                Ok(()) => (state.from, state.exchanges, state.bytes) = (None, 0, 0),
-                Err(error) => tracing::warn!(%error, "cannot put a gap on record yet"),
-            }
+            tracing::warn!(%error, "cannot put a gap on record yet");
         }
         let open = state.from.is_some() || !state.unended.is_empty();
         self.open.store(open, Ordering::Release);
     }
 
+    /// Recording does not work: writes what is missing so far, if it is time to.
+    pub(super) fn note_so_far(&self, note: impl FnOnce(Gap) -> spool::Result<()>) {
+        let mut state = self.lock();
+        if state.is_due(NOTE_INTERVAL * (1 << state.notes_in_outage.min(MAX_DOUBLINGS))) {
+            state.notes_in_outage += 1;
+            if let Err(error) = state.write(note) {
+                tracing::debug!(%error, "cannot put the gap so far on record");
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_due(&self, interval: Duration) -> bool {
+        self.last_note.is_none_or(|last| last.elapsed() >= interval)
+    }
+
+    /// Writes the gap, if there is one; then there is none.
+    fn write(&mut self, note: impl FnOnce(Gap) -> spool::Result<()>) -> spool::Result<()> {
+        let Some(from) = self.from else { return Ok(()) };
+        self.last_note = Some(Instant::now());
+        note(Gap { from, until: Timestamp::now(), exchanges: self.exchanges, bytes: self.bytes })?;
+        (self.from, self.exchanges, self.bytes) = (None, 0, 0);
+        Ok(())
     }
 }

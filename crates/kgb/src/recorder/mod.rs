@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderMap;
 use spool::{Position, Spool};
 use uuid::Uuid;
-use winni::model::{Durability, Timestamp};
+use winni::model::{Durability, Gap, Timestamp};
 use wire::redact::Redactor;
 
 use crate::entry::{Begin, Life, Note, REQUEST_BODY};
@@ -193,7 +193,7 @@ impl Recorder {
         self.alarm(&error);
         match self.when_full {
             WhenSpoolFull::PassUnrecorded => {
-                self.gaps.add(&self.meters, 1, 0);
+                self.missed(1, 0);
                 Ok(())
             }
             WhenSpoolFull::Refuse => Err(error),
@@ -202,7 +202,7 @@ impl Recorder {
 
     /// Ends this life. All exchanges must have ended. What could not be put on record before is tried once more.
     pub fn end_life(&self) -> Result<()> {
-        self.gaps.settle(|gap| self.spool.note(&Note::Gap(gap).encode()).map(drop), true);
+        self.gaps.settle(|gap| self.note(gap), true);
         let end = Life { at: Timestamp::now(), about: String::new() };
         self.spool.end_life(&end.encode()).map_err(|source| Error::Spool { dir: self.spool.dir().to_owned(), source })
     }
@@ -254,8 +254,18 @@ impl Recorder {
     fn recording_works(&self) {
         if self.gaps.is_open() {
             self.meters.cannot_record.set(0);
-            self.gaps.settle(|gap| self.spool.note(&Note::Gap(gap).encode()).map(drop), false);
+            self.gaps.settle(|gap| self.note(gap), false);
         }
+    }
+
+    /// So much passed unrecorded.
+    fn missed(&self, exchanges: u64, bytes: u64) {
+        self.gaps.add(&self.meters, exchanges, bytes);
+        self.gaps.note_so_far(|gap| self.note(gap));
+    }
+
+    fn note(&self, gap: Gap) -> spool::Result<()> {
+        self.spool.note(&Note::Gap(gap).encode()).map(drop)
     }
 
     fn alarm(&self, error: &spool::Error) {
@@ -273,9 +283,8 @@ fn spool_options(config: &RecorderConfig) -> spool::Options {
             Durability::Process => spool::Durability::Process,
             Durability::Power => spool::Durability::Power,
         },
-        // The spool can refer to what it holds instead of writing an agent's history again (a third less CPU for growing
-        // sessions). It stays off until its memory of chunks stays within 64 MB for bodies that do not repeat.
-        repeating: None,
+        // An agent resends its history with every turn.
+        repeating: Some(REQUEST_BODY),
     }
 }
 

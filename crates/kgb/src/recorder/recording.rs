@@ -104,7 +104,7 @@ impl Running {
     fn lose(&self, error: &spool::Error, parts: &[(Channel, &[u8])]) -> Kept {
         self.recorder.alarm(error);
         if !self.lost.swap(true, Ordering::AcqRel) && self.recorder.when_full == WhenSpoolFull::PassUnrecorded {
-            self.recorder.gaps.add(&self.recorder.meters, 1, 0);
+            self.recorder.missed(1, 0);
         }
         self.miss(parts)
     }
@@ -115,7 +115,7 @@ impl Running {
         }
         let bytes = parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         self.missing.fetch_add(bytes, Ordering::Relaxed);
-        self.recorder.gaps.add(&self.recorder.meters, 0, bytes);
+        self.recorder.missed(0, bytes);
         Kept::Unrecorded
     }
 
@@ -184,7 +184,7 @@ impl Recording {
         let parts = first.map(|bytes| (REQUEST_BODY, bytes));
         running.count(parts.as_slice());
         if running.entry.is_none() {
-            running.recorder.gaps.add(&running.recorder.meters, 1, 0);
+            running.recorder.missed(1, 0);
             running.miss(parts.as_slice());
         }
         Self { running: Arc::new(running) }

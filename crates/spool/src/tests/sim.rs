@@ -94,6 +94,8 @@ struct State {
     stop_at: Option<u64>,
     stopped: bool,
     faults: BTreeMap<u64, Fault>,
+    /// So many bytes fit on the disk.
+    capacity: u64,
     dice: u64,
 }
 
@@ -139,6 +141,12 @@ impl State {
     fn name(&self, path: &Path) -> io::Result<Name> {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         Ok((self.node(path.parent().unwrap())?, name))
+    }
+
+    /// Bytes of all files that have a name, but for one that is being written.
+    fn used(&self) -> u64 {
+        let bytes = |node| self.files.get(node).map_or(0, |content| content.live.len() as u64);
+        self.live.values().map(bytes).sum()
     }
 
     fn rename(&mut self, renaming: Renaming) {
@@ -196,6 +204,7 @@ impl SimDisk {
             stop_at: None,
             stopped: false,
             faults: BTreeMap::new(),
+            capacity: u64::MAX,
             dice: seed | 1,
         })))
     }
@@ -211,6 +220,17 @@ impl SimDisk {
         let mut state = lock(&self.0);
         let at = state.steps + 1 + steps;
         state.faults.insert(at, fault);
+    }
+
+    /// The disk is full; but for what is deleted.
+    pub(super) fn fill(&self) {
+        let mut state = lock(&self.0);
+        state.capacity = state.used();
+    }
+
+    /// There is room again.
+    pub(super) fn make_room(&self) {
+        lock(&self.0).capacity = u64::MAX;
     }
 
     pub(super) fn has_stopped(&self) -> bool {
@@ -283,6 +303,9 @@ impl DiskFile for SimFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.with(|state, content| {
             let fault = state.step()?;
+            if state.used() + (content.live.len() as u64).max(offset + bytes.len() as u64) > state.capacity {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let taken = if fault.is_some() { state.roll(bytes.len() as u64 + 1) as usize } else { bytes.len() };
             if taken > 0 {
                 content.change(Change::Write(offset, bytes[..taken].to_vec()));
