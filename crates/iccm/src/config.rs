@@ -6,6 +6,7 @@
 
 mod folders;
 mod keys;
+mod limits;
 mod values;
 
 use std::collections::BTreeMap;
@@ -115,6 +116,8 @@ pub(crate) struct Config {
     pub(crate) upstream_client_key: Setting<Option<PathBuf>>,
     /// Whether listening on anything but loopback is allowed.
     pub(crate) allow_remote: Setting<bool>,
+    /// What bounds spool, clients and waiting.
+    pub(crate) bounds: limits::Bounds,
     /// Proxies on the way to the upstreams, from the variables that all programs share.
     pub(crate) proxies: Proxies,
     /// Base URLs of the other providers, by name.
@@ -209,7 +212,8 @@ impl Config {
             ("durability", self.durability.value != new.durability.value),
             ("when_spool_full", self.when_spool_full.value != new.when_spool_full.value),
         ];
-        let changed = needs_restart.into_iter().filter(|(_, is_other)| *is_other).map(|(key, _)| key).collect();
+        let changed = needs_restart.into_iter().filter(|(_, is_other)| *is_other).map(|(key, _)| key);
+        let changed = changed.chain(self.bounds.changed(&new.bounds)).collect();
         Ok((new, changed))
     }
 
@@ -248,6 +252,7 @@ impl Config {
             upstream_client_cert: Setting::default(None),
             upstream_client_key: Setting::default(None),
             allow_remote: Setting::default(false),
+            bounds: limits::Bounds::default(),
             proxies: Proxies::default(),
             providers: providers.collect(),
             source: Source::default(),

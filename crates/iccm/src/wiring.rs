@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kgb::drain::{Drain, DrainHandle};
-use kgb::gateway::{Gateway, GatewayConfig, GatewayHandle, UpstreamTls};
+use kgb::gateway::{Gateway, GatewayConfig, GatewayHandle, Limits, UpstreamTls};
 use kgb::{Recorder, RecorderConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,8 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
     let recorder_config = RecorderConfig {
         durability: config.durability.value,
         when_spool_full: config.when_spool_full.value,
+        segment_bytes: config.bounds.spool_segment_bytes.value,
+        max_spool_bytes: config.bounds.spool_max_bytes.value,
         ..RecorderConfig::new(data_dir)
     };
     let root = recorder_config.spool_root();
@@ -82,17 +84,26 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
     Ok(Running { recorder, address, gateway: handle, serving, shutdown, drain, store })
 }
 
-fn gateway_config(config: &Config) -> GatewayConfig {
+/// Where the gateway forwards to, and what its clients may take.
+pub(crate) fn gateway_config(config: &Config) -> GatewayConfig {
     let providers = config.providers.iter().map(|(name, url)| (name.clone(), url.value.clone())).collect();
     let tls = UpstreamTls {
         ca_file: config.upstream_ca_file.value.clone(),
         client_cert: config.upstream_client_cert.value.clone(),
         client_key: config.upstream_client_key.value.clone(),
     };
+    let bounds = &config.bounds;
     GatewayConfig {
         providers,
         tls,
         proxies: config.proxies.clone(),
+        connect_timeout: bounds.connect_timeout.value,
+        limits: Limits {
+            header_read: bounds.header_timeout.value,
+            idle: bounds.idle_timeout.value,
+            connections: bounds.max_connections.value,
+        },
+        grace: bounds.shutdown_grace.value,
         ..GatewayConfig::new(config.upstream.value.clone())
     }
 }

@@ -16,7 +16,7 @@ struct Key {
     set: fn(&mut Config, &str, Origin) -> Result<(), String>,
 }
 
-const KEYS: [Key; 10] = [
+const KEYS: [Key; 17] = [
     Key { name: "data_dir", set: |c, text, origin| put(&mut c.data_dir, parse_path(text), origin) },
     Key { name: "database_url", set: |c, text, origin| put(&mut c.database_url, parse_database(text), origin) },
     Key { name: "upstream", set: |c, text, origin| put(&mut c.upstream, parse_upstream(text), origin) },
@@ -36,6 +36,13 @@ const KEYS: [Key; 10] = [
         set: |c, text, origin| put(&mut c.upstream_client_key, parse_file(text), origin),
     },
     Key { name: "allow_remote", set: |c, text, origin| put(&mut c.allow_remote, parse_bool(text), origin) },
+    Key { name: "spool_segment_bytes", set: |c, text, origin| c.bounds.set_segment_bytes(text, origin) },
+    Key { name: "spool_max_bytes", set: |c, text, origin| c.bounds.set_max_bytes(text, origin) },
+    Key { name: "max_connections", set: |c, text, origin| c.bounds.set_max_connections(text, origin) },
+    Key { name: "header_timeout_seconds", set: |c, text, origin| c.bounds.set_header_timeout(text, origin) },
+    Key { name: "idle_timeout_seconds", set: |c, text, origin| c.bounds.set_idle_timeout(text, origin) },
+    Key { name: "connect_timeout_seconds", set: |c, text, origin| c.bounds.set_connect_timeout(text, origin) },
+    Key { name: "shutdown_grace_seconds", set: |c, text, origin| c.bounds.set_shutdown_grace(text, origin) },
 ];
 
 const PROVIDERS: &str = "providers";

@@ -163,6 +163,30 @@ fn a_file_that_was_changed_is_read_again_below_the_same_flags() {
 }
 
 #[test]
+fn bounds_come_from_file_and_environment_and_have_the_parts_own_defaults() {
+    let bounds = |text, pairs: &[_]| load(text, pairs, Flags::default()).map(|config| config.bounds);
+    let shipped = bounds("", &[]).unwrap();
+    assert_eq!((shipped.spool_max_bytes.value, shipped.spool_segment_bytes.value), (8 << 30, 64 << 20));
+    assert_eq!((shipped.max_connections.value, shipped.idle_timeout.value.as_secs()), (4096, 900));
+    let set = bounds(
+        "spool_segment_bytes = 16777216\nmax_connections = 100",
+        &[("ICCM_SPOOL_MAX_BYTES", "2GiB"), ("ICCM_MAX_CONNECTIONS", "7"), ("ICCM_CONNECT_TIMEOUT_SECONDS", "3")],
+    );
+    let set = set.unwrap();
+    assert_eq!((set.spool_max_bytes.value, set.spool_segment_bytes.value), (2 << 30, 16 << 20));
+    assert_eq!((set.max_connections.value, set.connect_timeout.value.as_secs()), (7, 3));
+    assert_eq!(shipped.changed(&set).count(), 4);
+    assert_eq!(
+        bounds("idle_timeout = 5", &[]).unwrap_err(),
+        "DIR/iccm.toml: unknown key `idle_timeout`; did you mean `idle_timeout_seconds`?"
+    );
+    assert_eq!(
+        bounds("header_timeout_seconds = 0", &[]).unwrap_err(),
+        "DIR/iccm.toml: `header_timeout_seconds` must be a number of seconds from 1 to 86400, not `0`"
+    );
+}
+
+#[test]
 fn unknown_variables_are_reported_with_the_nearest_known_one() {
     let environment = env(&[("ICCM_UPSTRAEM", "x"), ("ICCM_LOG", "debug"), ("ICCM_PROVIDERS_A_UPSTREAM", "x")]);
     assert_eq!(keys::unknown_variables(&environment), [("ICCM_UPSTRAEM".to_owned(), "ICCM_UPSTREAM".to_owned())]);

@@ -23,6 +23,7 @@ mod framing;
 mod hop;
 mod own;
 mod pace;
+mod probe;
 mod proxy;
 mod refuse;
 mod route;
@@ -45,6 +46,7 @@ use url::Url;
 
 use crate::{Error, Recorder, Result};
 pub use pace::Limits;
+pub use probe::{Unreachable, probe};
 pub use proxy::Proxies;
 pub use route::RouteError;
 use route::Routes;
@@ -65,6 +67,8 @@ pub struct GatewayConfig {
     pub tls: UpstreamTls,
     /// Proxies on the way to the upstreams.
     pub proxies: Proxies,
+    /// How long a connection to an upstream may take: DNS, proxy, TCP and TLS together.
+    pub connect_timeout: Duration,
     /// What clients may take.
     pub limits: Limits,
     /// How long running exchanges may go on after the shutdown began, before they are cut.
@@ -72,13 +76,14 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// One upstream, no providers, no proxies, the usual limits, 10 seconds of grace.
+    /// One upstream, no providers, no proxies, the usual limits, 10 seconds for a connection and of grace.
     pub fn new(upstream: Url) -> Self {
         Self {
             upstream,
             providers: BTreeMap::new(),
             tls: UpstreamTls::default(),
             proxies: Proxies::default(),
+            connect_timeout: Duration::from_secs(10),
             limits: Limits::default(),
             grace: Duration::from_secs(10),
         }
@@ -102,7 +107,7 @@ impl Forwarding {
     fn new(config: &GatewayConfig) -> Result<Arc<Self>> {
         let routes = Routes::new(&config.upstream, &config.providers)?;
         let tls = tls::client_config(&config.tls, routes.any_https())?;
-        Ok(Arc::new(Self { routes, client: UpstreamClient::new(tls, &config.proxies) }))
+        Ok(Arc::new(Self { routes, client: UpstreamClient::new(tls, &config.proxies, config.connect_timeout) }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The client side: pooled connections to the upstreams, HTTP/1.1 or, over TLS, HTTP/2 if the upstream offers it.
 //!
-//! Guaranteed: a connection attempt (DNS, proxy, TCP and TLS together) ends after [`CONNECT_TIMEOUT`]; a response may take as
+//! Guaranteed: a connection attempt (DNS, proxy, TCP and TLS together) ends after the configured time; a response may take as
 //! long as it likes. A request is sent again only if its pooled connection turned out to be closed before a single byte of
 //! it was written.
 
@@ -23,8 +23,6 @@ use tower_service::Service;
 use super::proxy::{Proxies, ProxyRules, Way};
 use super::taps::RequestBody;
 
-/// For DNS, TCP, proxy and TLS together.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kept below what servers and the boxes in between commonly allow, so that we are the ones who close.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -43,16 +41,9 @@ pub(super) struct UpstreamClient {
 }
 
 impl UpstreamClient {
-    pub(super) fn new(tls: ClientConfig, proxies: &Proxies) -> Self {
-        let rules = Arc::new(ProxyRules::new(proxies));
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-        let way = Way::new(tcp.clone(), https().enable_http1().wrap_connector(tcp), rules.clone());
-        let connector = Connector(https().enable_all_versions().wrap_connector(way));
+    /// `patience`: for a connection.
+    pub(super) fn new(tls: ClientConfig, proxies: &Proxies, patience: Duration) -> Self {
+        let (connector, rules) = connector(tls, proxies, patience);
         Self { client: client(connector), rules }
     }
 
@@ -63,6 +54,20 @@ impl UpstreamClient {
         }
         self.client.request(request)
     }
+}
+
+/// What makes connections, and what the way through proxies is.
+pub(super) fn connector(tls: ClientConfig, proxies: &Proxies, patience: Duration) -> (Connector, Arc<ProxyRules>) {
+    let rules = Arc::new(ProxyRules::new(proxies));
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    tcp.set_connect_timeout(Some(patience));
+    let https = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+    let way = Way::new(tcp.clone(), https().enable_http1().wrap_connector(tcp), rules.clone());
+    let connector = Connector { https: https().enable_all_versions().wrap_connector(way), patience };
+    (connector, rules)
 }
 
 fn client(connector: Connector) -> Client<Connector, RequestBody> {
@@ -87,7 +92,10 @@ pub(super) const MAX_HEADERS: usize = 256;
 /// The HTTPS connector with one deadline over all its steps: without it, an upstream that accepts the connection and
 /// then says nothing during the TLS handshake would hold a request forever.
 #[derive(Clone)]
-pub(super) struct Connector(HttpsConnector<Way>);
+pub(super) struct Connector {
+    https: HttpsConnector<Way>,
+    patience: Duration,
+}
 
 type Connected = <HttpsConnector<Way> as Service<Uri>>::Response;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -98,15 +106,15 @@ impl Service<Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<Connected, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx)
+        self.https.poll_ready(cx)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
+        let (connecting, patience) = (self.https.call(uri), self.patience);
         Box::pin(async move {
-            let in_time = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+            let in_time = tokio::time::timeout(patience, connecting).await;
             in_time.unwrap_or_else(|_| {
-                let message = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+                let message = format!("no connection within {} s", patience.as_secs_f32());
                 Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
             })
         })

@@ -1,6 +1,6 @@
 //! Upstreams behind a proxy: tunnels for TLS, absolute form without, and the proxy's password nowhere.
 
-use kgb::gateway::Proxies;
+use kgb::gateway::{GatewayConfig, Proxies, probe};
 use tokio::net::{TcpListener, TcpStream};
 use winni::model::Outcome;
 
@@ -57,6 +57,38 @@ async fn an_upstream_with_tls_is_reached_through_a_tunnel() {
         assert_secret_stays(&rig);
         tunnel.abort();
     }
+}
+
+/// What `iccm doctor` says of an upstream is what exchanges will meet.
+#[tokio::test]
+async fn a_probe_goes_the_way_of_the_exchanges() {
+    let authority = Authority::new();
+    let upstream = serve(&authority, Demands { name: REMOTE, alpn: &["http/1.1"], client_certificate: false }).await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{REMOTE}:{}", upstream.port()).parse().unwrap();
+    let mut config = GatewayConfig::new(url);
+    config.proxies = Proxies { https: proxy_at(&proxy), ..Proxies::default() };
+    let through = async |config: &GatewayConfig| {
+        let tunnel = async {
+            let mut asked = Peer::new(soon(proxy.accept()).await.unwrap().0);
+            assert!(asked.head().await.contains(CREDENTIALS));
+            asked.send("HTTP/1.1 200 Connection established\r\n\r\n").await;
+            let mut onward = TcpStream::connect(upstream).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut asked.stream, &mut onward).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            answer = soon(probe(config)) => answer,
+            () = tunnel => unreachable!(),
+        }
+    };
+    let unknown = through(&config).await.unwrap_err();
+    assert!(unknown.advice.contains("upstream_ca_file"), "{unknown}: {}", unknown.advice);
+    config.tls.ca_file = Some(authority.file());
+    assert!(through(&config).await.is_ok());
+    drop(proxy);
+    let unreachable = soon(probe(&config)).await.unwrap_err();
+    assert!(unreachable.advice.contains("NO_PROXY") && !unreachable.why.contains(PASSWORD), "{unreachable}");
 }
 
 #[tokio::test]
