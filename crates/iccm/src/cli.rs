@@ -5,7 +5,6 @@ mod delete;
 mod doctor;
 mod exchange;
 mod exchanges;
-mod moment;
 mod reading;
 mod run;
 mod search;

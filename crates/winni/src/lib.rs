@@ -9,7 +9,7 @@ mod handed_in;
 pub mod model;
 mod pricing;
 mod recent;
-mod search;
+pub mod search;
 mod sqlite;
 pub mod store;
 

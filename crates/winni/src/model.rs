@@ -4,11 +4,13 @@
 //! end and the gaps in between. Reading gives [`Conversation`]s, [`Turn`]s and [`Exchange`]s, whose serialised field
 //! names are fixed (see the command-line reference) and therefore never renamed.
 
+mod search;
 mod stored;
 
 use std::io;
 
 pub use crate::conversation::identity::Role;
+pub use search::{SearchHit, SearchQuery};
 pub use stored::{
     ContextDeletion, ConversationSource, Deletion, Destination, NewConversation, NewMessage, Sort, StartupContext,
     StoredMessage,
@@ -381,54 +383,6 @@ pub struct ExchangeFilter {
     pub session_id: Option<String>,
     /// Only this recorder.
     pub recorder: Option<Uuid>,
-}
-
-/// What to search for.
-#[derive(Clone, Debug, Default)]
-pub struct SearchQuery {
-    /// Words and "phrases"; `-word` excludes, `word*` is a prefix.
-    pub text: String,
-    /// Only this role.
-    pub role: Option<String>,
-    /// Only conversations that this model answered in.
-    pub model: Option<String>,
-    /// Only messages that call, or carry the result of, this tool.
-    pub tool: Option<String>,
-    /// Only this session.
-    pub session_id: Option<String>,
-    /// Only messages recorded at or after.
-    pub since: Option<Timestamp>,
-    /// Only messages recorded before.
-    pub until: Option<Timestamp>,
-    /// At most so many.
-    pub limit: u64,
-    /// Skip so many.
-    pub offset: u64,
-}
-
-/// One message that a search found.
-#[derive(Clone, Debug, Serialize)]
-pub struct SearchHit {
-    /// The conversation that holds the message.
-    pub conversation_id: Uuid,
-    /// Its session.
-    pub session_id: String,
-    /// The message.
-    pub message_id: Uuid,
-    /// Its turn.
-    pub turn: u64,
-    /// Its role.
-    pub role: String,
-    /// What it says: a string, or an array of content blocks.
-    pub content: serde_json::Value,
-    /// The passage around the match, matches between `[` and `]`.
-    pub snippet: String,
-    /// Higher is better.
-    pub rank: f64,
-    /// When the message was recorded.
-    pub created_at: Timestamp,
-    /// The conversation's metadata, a JSON object.
-    pub conversation_metadata: serde_json::Value,
 }
 
 /// Counts over the whole record. `stored_bytes` leaves the full-text index out.

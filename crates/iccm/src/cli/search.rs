@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::tz::TimeZone;
 use winni::model::{SearchHit, SearchQuery, Timestamp};
+use winni::search::moment;
 
-use super::{moment, reading};
+use super::reading;
 use crate::config::{Config, Environment};
 use crate::render::safe::{neutralise, one_line};
 use crate::render::screen::{self, Screen};
@@ -18,13 +19,14 @@ const INDENT: &str = "    ";
 
 #[derive(Args)]
 pub(crate) struct SearchArgs {
-    /// Words and "phrases"; -word excludes, word* is a prefix
+    /// Words and "phrases"; -word excludes, word* is a prefix. The options below can also stand among the words, as
+    /// role:user, model:sonnet, tool:Bash, session:ID, project:/home/ada/app, since:2026-11-22, until:2h, has:error
     #[arg(required = true, allow_hyphen_values = true)]
     query: String,
     /// Only this role
     #[arg(long, value_name = "ROLE", value_parser = ["user", "assistant", "system", "tool"])]
     role: Option<String>,
-    /// Only conversations that this model answered in
+    /// Only conversations that a model answered in whose name has this part
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// Only messages that call this tool, or carry its result
@@ -33,11 +35,17 @@ pub(crate) struct SearchArgs {
     /// Only this session
     #[arg(long, value_name = "ID")]
     session: Option<String>,
+    /// Only sessions in this project folder or below it, or with this part in its path
+    #[arg(long, value_name = "FOLDER")]
+    project: Option<String>,
+    /// Only messages that carry a tool's error, or that a failed exchange brought
+    #[arg(long)]
+    errors: bool,
     /// Only messages recorded at or after this moment (2026-11-22T12:00:00Z, 2026-11-22, 2h ago: 2h)
-    #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
+    #[arg(long, value_name = "MOMENT", value_parser = moment::since)]
     since: Option<Timestamp>,
-    /// Only messages recorded before this moment
-    #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
+    /// Only messages recorded before this moment; a date is meant with its whole day
+    #[arg(long, value_name = "MOMENT", value_parser = moment::until)]
     until: Option<Timestamp>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -55,6 +63,8 @@ pub(super) async fn run(args: SearchArgs, config: &Config, env: &Environment) ->
         model: args.model,
         tool: args.tool,
         session_id: args.session,
+        project: args.project,
+        has_error: args.errors,
         since: args.since,
         until: args.until,
         limit: args.limit,

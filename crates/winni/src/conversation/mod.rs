@@ -2,6 +2,7 @@
 
 pub(crate) mod identity;
 pub(crate) mod message;
+pub(crate) mod project;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod text;

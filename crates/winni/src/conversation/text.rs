@@ -35,7 +35,7 @@ pub(crate) enum Block<'a> {
     Text(&'a str),
     Thinking(&'a str),
     ToolUse { id: &'a str, name: &'a str, input: &'a Value },
-    ToolResult { id: &'a str, content: &'a Value },
+    ToolResult { id: &'a str, content: &'a Value, is_error: bool },
     Other(&'a Value),
 }
 
@@ -49,7 +49,11 @@ impl<'a> Block<'a> {
             "tool_use" | "server_tool_use" => {
                 Block::ToolUse { id: field("id"), name: field("name"), input: &block["input"] }
             }
-            "tool_result" => Block::ToolResult { id: field("tool_use_id"), content: &block["content"] },
+            "tool_result" => Block::ToolResult {
+                id: field("tool_use_id"),
+                content: &block["content"],
+                is_error: block.get("is_error").and_then(Value::as_bool).unwrap_or(false),
+            },
             _ => Block::Other(block),
         }
     }
@@ -58,19 +62,28 @@ impl<'a> Block<'a> {
 /// All words of a message: texts, thinking, tool inputs and results.
 pub(crate) fn words(content: &Value) -> String {
     let mut out = String::new();
-    for block in blocks(content) {
-        match block {
-            Block::Text(text) => push(&mut out, &without_reminders(text)),
-            Block::Thinking(text) => push(&mut out, text),
-            Block::ToolUse { name, input, .. } => {
-                push(&mut out, name);
-                push_strings(&mut out, input);
-            }
-            Block::ToolResult { content, .. } => push(&mut out, &words(content)),
-            Block::Other(value) => push_strings_of_other(&mut out, value),
-        }
-    }
+    blocks(content).iter().for_each(|block| push_block(&mut out, block));
     out
+}
+
+/// All words of one block.
+pub(crate) fn block_words(block: &Block<'_>) -> String {
+    let mut out = String::new();
+    push_block(&mut out, block);
+    out
+}
+
+fn push_block(out: &mut String, block: &Block<'_>) {
+    match block {
+        Block::Text(text) => push(out, &without_reminders(text)),
+        Block::Thinking(text) => push(out, text),
+        Block::ToolUse { name, input, .. } => {
+            push(out, name);
+            push_strings(out, input);
+        }
+        Block::ToolResult { content, .. } => push(out, &words(content)),
+        Block::Other(value) => push_strings_of_other(out, value),
+    }
 }
 
 /// A line to know a conversation by: the first words that the user said in this message, at most 80 characters.

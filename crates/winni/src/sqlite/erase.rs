@@ -14,6 +14,7 @@ use super::append::Writer;
 use super::blocks::{BlockReader, EPOCH, Location, OpenPacks, insert_block};
 use super::bodies::Form;
 use super::body_reader::BodyReader;
+use super::indexing;
 use super::reading::row_of;
 use super::stored;
 use crate::content::manifest::BlockHash;
@@ -117,6 +118,14 @@ impl Erasure<'_> {
              WHERE tenant = ?1 AND conversation = ?2 AND turn <= ?4",
             params![self.tenant, conversation, heir, shared, exchange],
         )?;
+        // They are of another session now, perhaps, and one of them is the one that carries the title.
+        let mut query = self
+            .transaction
+            .prepare("SELECT id FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn <= ?3 + 1")?;
+        let moved: Vec<i64> = query
+            .query_map(params![self.tenant, heir, shared], |row| row.get(0))?
+            .collect::<std::result::Result<_, _>>()?;
+        moved.into_iter().try_for_each(|message| indexing::requeue(self.transaction, self.tenant, message))?;
         Ok(true)
     }
 

@@ -15,7 +15,7 @@ use crate::content::envelope::Envelope;
 use crate::content::resent::{self, Shortened};
 use crate::conversation::message::Message;
 use crate::conversation::request::{Purpose, Reading};
-use crate::conversation::{response, text, threading};
+use crate::conversation::{project, response, text, threading};
 use crate::model::{BodySource, CapturedExchange, Kind};
 use crate::pricing;
 use crate::store::{Error, Result};
@@ -80,6 +80,13 @@ pub(super) fn store(
         (Some(target), None) => Some(lines.session_of(target.conversation)?),
         _ => named,
     };
+
+    // What a body resends was looked at when it came first.
+    if let (Some(session), Some(whole), Some(spans), None) = (session, &whole, &spans, &resent)
+        && let Some(folder) = project::folder(&whole.bytes, spans)
+    {
+        lines.set_project(session, &folder)?;
+    }
 
     let envelope = Envelope {
         request_head: exchange.request_head.encode(),

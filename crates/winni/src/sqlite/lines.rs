@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
+use super::indexing;
 use crate::conversation::identity::{Chain, Role};
 use crate::conversation::threading::{self, Known, Place, Step};
 use crate::model::Timestamp;
@@ -229,9 +230,21 @@ impl Lines<'_> {
     }
 
     pub(super) fn set_session_title(&self, session: i64, title: &str) -> Result<()> {
-        self.connection
-            .prepare_cached("UPDATE session SET title = ?3 WHERE tenant = ?1 AND id = ?2")?
+        let changed = self
+            .connection
+            .prepare_cached("UPDATE session SET title = ?3 WHERE tenant = ?1 AND id = ?2 AND title IS NOT ?3")?
             .execute(params![self.tenant, session, title])?;
+        if changed > 0 {
+            indexing::requeue_titles(self.connection, self.tenant, session)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the first project folder that the session named.
+    pub(super) fn set_project(&self, session: i64, folder: &str) -> Result<()> {
+        self.connection
+            .prepare_cached("UPDATE session SET project = ?3 WHERE tenant = ?1 AND id = ?2 AND project IS NULL")?
+            .execute(params![self.tenant, session, folder])?;
         Ok(())
     }
 

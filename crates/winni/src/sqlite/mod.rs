@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod exchanges;
 mod history;
+mod indexing;
 mod lines;
 mod memory;
 mod placing;
@@ -89,13 +90,19 @@ impl SqliteStore {
         done.await.map_err(|_| Error::Unavailable("the writing thread has ended".into()))?
     }
 
-    /// Runs `work` on a reading connection.
+    /// Runs `work` on a reading connection, which sees one state of the database all the time.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection, i64) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let readers = self.readers.clone();
-        tokio::task::spawn_blocking(move || readers.with(work)).await.map_err(stopped)?
+        let reading = move || {
+            readers.with(|connection, tenant| {
+                let snapshot = connection.unchecked_transaction()?;
+                work(&snapshot, tenant)
+            })
+        };
+        tokio::task::spawn_blocking(reading).await.map_err(stopped)?
     }
 }
 
@@ -151,11 +158,11 @@ impl Store for SqliteStore {
     }
 
     async fn index_pending(&self, max: usize) -> Result<usize> {
-        let words = self.read(move |connection, tenant| search::waiting(connection, tenant, max)).await?;
-        if words.is_empty() {
+        let entries = self.read(move |connection, tenant| indexing::waiting(connection, tenant, max)).await?;
+        if entries.is_empty() {
             return Ok(0);
         }
-        self.write(move |writer| search::index(writer, &words)).await
+        self.write(move |writer| indexing::index(writer, &entries)).await
     }
 
     async fn begin_conversation(&self, new: NewConversation) -> Result<Conversation> {

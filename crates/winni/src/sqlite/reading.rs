@@ -1,7 +1,5 @@
 //! Reading conversations: their lines, and what was said in each turn.
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 use uuid::Uuid;
@@ -9,6 +7,7 @@ use uuid::Uuid;
 use super::body_reader::BodyReader;
 use super::error::damaged;
 use super::history::history_key;
+use super::indexing::TITLE;
 use super::lines::Source;
 use super::stored::{self, HELD_COLUMNS, Held};
 use crate::content::envelope::Envelope;
@@ -261,15 +260,18 @@ pub(super) fn row_of(connection: &Connection, tenant: i64, uuid: Uuid) -> Result
         .optional()?)
 }
 
-const CONVERSATION: &str = "SELECT c.id, c.uuid, s.name, p.uuid, f.uuid, c.fork_turn,
-        CASE WHEN c.source = 'captured' AND c.agent IS NULL AND c.parent IS NULL AND s.title IS NOT NULL
-             THEN s.title ELSE c.title END,
-        c.source, c.created_at, c.updated_at, c.tip, c.agent, c.metadata
+/// How conversations are read.
+fn select() -> String {
+    format!(
+        "SELECT c.id, c.uuid, s.name, p.uuid, f.uuid, c.fork_turn,
+            {TITLE}, c.source, c.created_at, c.updated_at, c.tip, c.agent, c.metadata
      FROM conversation c
      JOIN session s ON s.id = c.session
      LEFT JOIN conversation p ON p.id = c.parent
      LEFT JOIN conversation f ON f.id = c.fork_of
-     WHERE c.tenant = ?1";
+     WHERE c.tenant = ?1"
+    )
+}
 
 /// What a [`ConversationFilter`] lets through.
 const FILTER: &str = "AND (?2 IS NULL OR c.session = (SELECT id FROM session WHERE tenant = ?1 AND name = ?2))
@@ -284,7 +286,7 @@ pub(super) fn conversations(
         Sort::UpdatedAt => "c.updated_at",
         Sort::CreatedAt => "c.created_at",
     };
-    let sql = format!("{CONVERSATION} {FILTER} ORDER BY {order} DESC, c.id DESC LIMIT ?4 OFFSET ?5");
+    let sql = format!("{} {FILTER} ORDER BY {order} DESC, c.id DESC LIMIT ?4 OFFSET ?5", select());
     let limit = filter.limit.map_or(-1, |l| i64::try_from(l).unwrap_or(i64::MAX));
     let offset = i64::try_from(filter.offset).unwrap_or(i64::MAX);
     let source = filter.source.map(ConversationSource::name);
@@ -306,7 +308,7 @@ pub(super) fn conversations_total(connection: &Connection, tenant: i64, filter: 
 }
 
 pub(super) fn conversation(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<Conversation>> {
-    let mut query = connection.prepare_cached(&format!("{CONVERSATION} AND c.uuid = ?2"))?;
+    let mut query = connection.prepare_cached(&format!("{} AND c.uuid = ?2", select()))?;
     let found = query.query_row(params![tenant, uuid.as_bytes()], conversation_of).optional()?;
     let Some((id, mut conversation)) = found else {
         return Ok(None);
@@ -372,25 +374,4 @@ fn add_totals(connection: &Connection, tenant: i64, id: i64, conversation: &mut 
     }
     conversation.cost_usd = (answered && !unpriced).then_some(cost as f64 / 1e9);
     Ok(())
-}
-
-/// Names of the tools that a message calls or answers; answers know only the call's id, so the calls come from the
-/// message before.
-pub(super) fn tools(content: &Value, before: Option<&Value>) -> Vec<String> {
-    let calls: HashMap<&str, &str> = before
-        .into_iter()
-        .flat_map(text::blocks)
-        .filter_map(|block| match block {
-            Block::ToolUse { id, name, .. } => Some((id, name)),
-            _ => None,
-        })
-        .collect();
-    text::blocks(content)
-        .into_iter()
-        .filter_map(|block| match block {
-            Block::ToolUse { name, .. } => Some(name.to_owned()),
-            Block::ToolResult { id, .. } => calls.get(id).map(|name| (*name).to_owned()),
-            _ => None,
-        })
-        .collect()
 }

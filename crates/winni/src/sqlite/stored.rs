@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::append::{Writer, count};
 use super::error::damaged;
+use super::indexing;
 use super::lines::{Lines, MESSAGE_ROW, Source};
 use super::reading;
 use crate::conversation::identity::message_uuid;
@@ -127,7 +128,7 @@ impl Adding<'_> {
             .query_row(params![tenant, self.conversation], |row| row.get(0))?;
         let mut turn = tip as u64;
         let mut newest = None;
-        let mut title = None;
+        let mut opening = None;
         let (mut captured, mut kept) = (0, 0);
         let mut stored = Vec::with_capacity(messages.len());
         for message in messages {
@@ -136,19 +137,36 @@ impl Adding<'_> {
             captured += message.content.len() as u64;
             kept += self.insert(turn, &message)?;
             newest = newest.max(Some(message.created_at));
-            title = title.or(message.title);
+            opening = opening.or(message.title);
             let id = message_uuid(message.created_at, self.uuid, turn);
             stored.push(StoredMessage { id, turn, created_at: message.created_at });
         }
         let Some(newest) = newest else { return Ok(stored) };
+        self.name(opening.as_deref(), tip)?;
         connection
             .prepare_cached(
-                "UPDATE conversation SET tip = ?3, updated_at = max(updated_at, ?4), title = coalesce(title, ?5)
-                 WHERE tenant = ?1 AND id = ?2",
+                "UPDATE conversation SET tip = ?3, updated_at = max(updated_at, ?4) WHERE tenant = ?1 AND id = ?2",
             )?
-            .execute(params![tenant, self.conversation, turn as i64, newest.0, title])?;
+            .execute(params![tenant, self.conversation, turn as i64, newest.0])?;
         count(connection, tenant, captured, kept)?;
         Ok(stored)
+    }
+
+    /// Gives the conversation a title if it has none. `tip` is its last turn before the new ones.
+    fn name(&self, title: Option<&str>, tip: i64) -> Result<()> {
+        let Lines { connection, tenant } = self.lines;
+        let Some(title) = title else { return Ok(()) };
+        let named = connection
+            .prepare_cached("UPDATE conversation SET title = ?3 WHERE tenant = ?1 AND id = ?2 AND title IS NULL")?
+            .execute(params![tenant, self.conversation, title])?;
+        if named == 0 || tip == 0 {
+            return Ok(());
+        }
+        // The first message is indexed with the title.
+        let first = connection
+            .prepare_cached("SELECT id FROM message WHERE tenant = ?1 AND conversation = ?2 ORDER BY turn LIMIT 1")?
+            .query_row(params![tenant, self.conversation], |row| row.get(0))?;
+        indexing::requeue(connection, tenant, first)
     }
 
     /// Bytes that the message takes.

@@ -67,6 +67,13 @@ macro_rules! behaviours {
             search {
                 words_are_found_once_however_often_they_were_resent,
                 stored_and_captured_messages_are_found_alike,
+                words_phrases_prefixes_and_exclusions_find_what_they_say,
+                a_query_that_cannot_be_meant_is_refused,
+                filters_narrow_among_the_words_and_as_fields,
+                titles_and_what_people_said_come_before_dumps,
+                a_title_is_found_whenever_it_was_given,
+                results_have_pages_and_a_total,
+                a_fork_s_inheritance_is_found_in_its_own_session,
             }
             erasing {
                 a_conversation_with_messages_goes_only_by_force,

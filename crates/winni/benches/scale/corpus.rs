@@ -1,0 +1,140 @@
+//! Messages and exchanges whose words are as frequent as words are.
+
+use serde_json::json;
+use uuid::Uuid;
+use winni::model::{CapturedExchange, Durability, NewMessage, Outcome, Role, Timestamp};
+use wire::head::{Headers, RequestHead, ResponseHead};
+
+/// Distinct words; the n-th is n times as rare as the first.
+const VOCABULARY: usize = 50_000;
+
+pub(crate) struct Corpus {
+    state: u64,
+}
+
+impl Corpus {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 16) as usize % n
+    }
+
+    fn word(&mut self) -> String {
+        let share = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        word((VOCABULARY as f64).powf(share) as usize)
+    }
+
+    fn text(&mut self, words: usize) -> String {
+        (0..words).map(|_| self.word()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A message as it stands at a turn: a question, an answer, a tool's call, its result.
+    pub(crate) fn message(&mut self, turn: u64) -> NewMessage {
+        let text = |corpus: &mut Self, words| json!(corpus.text(words));
+        let (role, content) = match turn % 4 {
+            0 => (Role::User, text(self, 25)),
+            1 => {
+                let input = json!({"command": self.text(8)});
+                let said = json!({"type": "text", "text": self.text(30)});
+                (Role::Assistant, json!([said, {"type": "tool_use", "id": "t", "name": "Bash", "input": input}]))
+            }
+            2 => (Role::User, json!([{"type": "tool_result", "tool_use_id": "t", "content": self.text(150)}])),
+            _ => (Role::Assistant, text(self, 70)),
+        };
+        NewMessage { role, content, turn: None, metadata: json!({}), created_at: None }
+    }
+
+    /// What people look for, from the rarest to the most common.
+    pub(crate) fn queries(&mut self) -> Vec<String> {
+        let w = word;
+        let mut queries = vec![
+            w(40_000),
+            w(20_000),
+            w(5_000),
+            w(1_000),
+            w(200),
+            format!("{} {}", w(300), w(900)),
+            format!("{} {} {}", w(50), w(100), w(150)),
+            format!("\"{} {}\"", w(10), w(20)),
+            format!("{} -{}", w(2_000), w(3)),
+            format!("{}*", &w(9_000)[..5]),
+            format!("{} role:user", w(700)),
+            format!("{} tool:Bash", w(700)),
+            format!("{} session:\"session 3\"", w(30)),
+            format!("{} since:1h", w(1_500)),
+            format!("{} role:assistant has:error", w(40)),
+            "session:\"session 5\" role:user".to_owned(),
+            w(25),
+            w(8),
+            w(2),
+        ];
+        queries.extend((0..11).map(|_| format!("{} {}", w(100 + self.below(400)), w(2_000 + self.below(20_000)))));
+        queries
+    }
+}
+
+/// The n-th word: four syllables that tell it from all others.
+fn word(n: usize) -> String {
+    const SYLLABLES: [&str; 16] =
+        ["ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va"];
+    let mixed = (n as u64).wrapping_mul(0x9e37_79b9) & 0xf_ffff;
+    (0..5).map(|place| SYLLABLES[(mixed >> (4 * place)) as usize & 15]).collect()
+}
+
+/// The opening of a conversation: one question of some size, one streamed answer.
+pub(crate) fn captured(corpus: &mut Corpus, number: usize) -> CapturedExchange {
+    let headers = |pairs: &[(&str, &str)]| {
+        Headers(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect())
+    };
+    let version = || "HTTP/1.1".to_owned();
+    let session = format!("captured {}", number % 16);
+    let question = format!("{number} {}", corpus.text(60));
+    let request = json!({"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": question}],
+        "system": [{"type": "text", "text": "Be helpful."}], "tools": [{"name": "Bash"}], "max_tokens": 1000, "stream": true});
+    let mut events = vec![
+        json!({"type": "message_start", "message": {"role": "assistant", "model": "claude-sonnet-4-5",
+            "usage": {"input_tokens": 1, "output_tokens": 1}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    ];
+    events.extend((0..6).map(|_| {
+        let text = format!("{} ", corpus.text(10));
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
+    }));
+    events.push(json!({"type": "content_block_stop", "index": 0}));
+    events.push(json!({"type": "message_stop"}));
+    let response: String =
+        events.iter().map(|e| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap_or_default())).collect();
+    CapturedExchange {
+        id: Uuid::now_v7(),
+        started_at: Timestamp::now(),
+        first_byte_at: None,
+        ended_at: Some(Timestamp::now()),
+        durability: Durability::Process,
+        outcome: Outcome::Complete,
+        upstream: "http://127.0.0.1:1".into(),
+        key_fingerprint: None,
+        request_head: RequestHead {
+            method: "POST".into(),
+            target: "/v1/messages?beta=true".into(),
+            version: version(),
+            headers: headers(&[("user-agent", "claude-cli/2.1.330"), ("x-claude-code-session-id", &session)]),
+        },
+        request_body: Box::new(request.to_string().into_bytes()),
+        response_head: Some(ResponseHead {
+            status: 200,
+            version: version(),
+            headers: headers(&[("content-type", "text/event-stream")]),
+        }),
+        response_body: Box::new(response.into_bytes()),
+        response_chunks: Vec::new(),
+    }
+}
