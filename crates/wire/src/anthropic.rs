@@ -17,8 +17,37 @@ use crate::sse;
 /// The reply that a whole recorded stream (content codings undone) comes to.
 pub fn assemble_stream(stream: &[u8]) -> Assembled {
     let mut assembler = Assembler::default();
-    sse::events(stream).for_each(|event| assembler.push(&event));
+    let mut parser = sse::Parser::new();
+    let mut rest = stream;
+    // Event by event where each ends with a blank line of LFs; what has other line ends comes as one piece.
+    while !rest.is_empty() {
+        let end = memchr::memmem::find(rest, b"\n\n").map_or(rest.len(), |at| at + 2);
+        let (event, after) = rest.split_at(end);
+        // The very first one may begin with a byte order mark, which is the parser's to know.
+        if rest.len() == stream.len() || !plain_data(event).is_some_and(|data| assembler.push_plain_delta(data)) {
+            for piece in event.chunks(PIECE_BYTES) {
+                parser.feed(piece).for_each(|event| assembler.push(&event));
+            }
+        }
+        rest = after;
+    }
+    if let Some(event) = parser.finish() {
+        assembler.push(&event);
+    }
     assembler.finish()
+}
+
+/// So much is parsed at a time, so that the events of a large stream never exist all at once.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The data of an event that is written as the API writes nearly all of them. What it takes to find it must be all that
+/// the parser would find there: no other field, no other line end.
+fn plain_data(event: &[u8]) -> Option<&str> {
+    let data = event.strip_prefix(b"event: content_block_delta\ndata: ")?.strip_suffix(b"\n\n")?;
+    if memchr::memchr2(b'\r', b'\n', data).is_some() {
+        return None;
+    }
+    std::str::from_utf8(data).ok()
 }
 
 /// The reply in a JSON body: a message, or an error. `None` for any other JSON (a token count, a list of models) and
@@ -52,9 +81,12 @@ pub struct Assembler {
 impl Assembler {
     /// Takes the next event.
     pub fn push(&mut self, event: &sse::Event) {
-        if self.push_plain_delta(&event.data) {
-            return;
+        if !self.push_plain_delta(&event.data) {
+            self.push_any(event);
         }
+    }
+
+    fn push_any(&mut self, event: &sse::Event) {
         let Ok(mut data) = serde_json::from_str::<Object>(&event.data) else {
             // Where the stream broke off there is half an event. That is no news from the API.
             self.result.unknown_events += u64::from(event.terminated);

@@ -249,6 +249,24 @@ proptest! {
     }
 
     #[test]
+    fn the_short_way_gives_what_the_long_way_gives(
+        events in proptest::collection::vec(prop_oneof![odd_event(), prop::sample::select(rich())], 0..30),
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..3, prop::sample::select(vec![
+            &b""[..], b"\n", b"\r", b"\r\n", b"\xef\xbb\xbf", b"data: ", b"x", b"\n\n", b"\\", b"\xff", b",\"a\":1",
+        ])), 0..4),
+    ) {
+        let mut bytes = stream(&events);
+        for (at, length, put) in edits {
+            let from = at.index(bytes.len() + 1);
+            let to = (from + length).min(bytes.len());
+            bytes.splice(from..to, put.iter().copied());
+        }
+        let mut long = Assembler::default();
+        sse::events(&bytes).for_each(|event| long.push_any(&event));
+        prop_assert_eq!(assemble_stream(&bytes), long.finish());
+    }
+
+    #[test]
     fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         assemble_stream(&bytes);
         let _ = assemble_json(&bytes);
