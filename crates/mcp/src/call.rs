@@ -1,7 +1,5 @@
 //! A call under way: who wants to hear of its progress, and whether anybody still wants its result.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -36,16 +34,16 @@ pub(crate) type Outbox = mpsc::Sender<Outgoing>;
 /// Messages that may wait for a slow client.
 pub(crate) const OUTBOX_MESSAGES: usize = 32;
 
-/// What a tool is told of its call.
+/// What a tool is told of its call. A clone is of the same call, for work in a thread of its own.
+#[derive(Clone)]
 pub struct Call {
     cancelled: CancellationToken,
     progress: Option<(Box<RawValue>, Outbox)>,
-    has_dropped: AtomicBool,
 }
 
 impl Call {
     pub(crate) fn new(cancelled: CancellationToken, progress: Option<(Box<RawValue>, Outbox)>) -> Self {
-        Self { cancelled, progress, has_dropped: AtomicBool::new(false) }
+        Self { cancelled, progress }
     }
 
     /// A call that nobody watches, for tests and for callers in the same process.
@@ -72,9 +70,7 @@ impl Call {
         let token: Value = serde_json::from_str(token.get()).unwrap_or_default();
         let params = json!({"progressToken": token, "progress": done, "total": total, "message": message});
         let text = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}).to_string();
-        let is_full = outbox.try_send(Outgoing::Notification(text)).is_err();
-        if is_full && !self.has_dropped.swap(true, Ordering::Relaxed) {
-            tracing::debug!("a client does not take its reports of progress; some are dropped");
-        }
+        // Full: see [`Outbox`].
+        let _dropped = outbox.try_send(Outgoing::Notification(text));
     }
 }

@@ -12,3 +12,4 @@ pub mod openai;
 pub mod redact;
 pub mod spans;
 pub mod sse;
+pub mod transcript;
