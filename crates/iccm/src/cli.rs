@@ -6,6 +6,7 @@ mod doctor;
 mod exchange;
 mod exchanges;
 mod reading;
+mod relay;
 mod run;
 mod search;
 mod show;
@@ -80,6 +81,9 @@ pub(crate) enum Command {
     Kgb(up::UpArgs),
     /// Run COMMAND with everything that it says to model APIs on record
     Run(run::RunArgs),
+    /// Join many MCP servers into one, on standard input and output; --config names the mcpServers file [env:
+    /// ICCM_RELAY_CONFIG] [default: iccm/relay.json in the user's config folder]
+    Relay(relay::RelayArgs),
     /// List the conversations, newest first
     Conversations(conversations::ConversationsArgs),
     /// Print one conversation, all turns
@@ -109,8 +113,10 @@ impl Cli {
             Command::Doctor(args) => args.recorder.clone(),
             _ => RecorderArgs::default(),
         };
+        // The relay's `--config` is another file.
+        let config = self.place.config.clone().filter(|_| !matches!(self.command, Command::Relay(_)));
         Flags {
-            config: self.place.config.clone(),
+            config,
             data_dir: self.place.data_dir.clone(),
             database: self.place.database.clone(),
             upstream: recorder.upstream,
@@ -122,11 +128,21 @@ impl Cli {
     }
 }
 
+impl Cli {
+    /// The command, with everything that concerns it.
+    pub(crate) fn into_command(self) -> Command {
+        match self.command {
+            Command::Relay(_) => Command::Relay(relay::RelayArgs { config: self.place.config }),
+            other => other,
+        }
+    }
+}
+
 impl Command {
     /// What is logged where the environment does not say: servers tell what they do, other commands only what is wrong.
     pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
-            Command::Up(_) | Command::Kgb(_) => "info",
+            Command::Up(_) | Command::Kgb(_) | Command::Relay(_) => "info",
             _ => "warn",
         }
     }
@@ -140,6 +156,7 @@ impl Command {
     ) -> anyhow::Result<ExitCode> {
         let config = match self {
             Command::Doctor(args) => return doctor::run(args, config, &env).await,
+            Command::Relay(args) => return relay::run(args, &env).await,
             _ => config?,
         };
         match self {
@@ -153,7 +170,7 @@ impl Command {
             Command::Tail(args) => tail::run(args, &config, &env).await,
             Command::Stats(args) => stats::run(args, &config).await,
             Command::Delete(args) => delete::run(args, &config).await,
-            Command::Doctor(_) => Ok(ExitCode::SUCCESS),
+            Command::Doctor(_) | Command::Relay(_) => Ok(ExitCode::SUCCESS),
         }
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use kgb::gateway::Proxies;
 use url::Url;
 
+pub(crate) use folders::relay_file;
 pub(crate) use keys::unknown_variables;
 pub(crate) use values::{
     Durability, Listen, WhenSpoolFull, parse_database, parse_durability, parse_listen, parse_upstream,
@@ -168,6 +169,14 @@ impl Environment {
     /// Like [`Environment::text`], for paths, which need not be Unicode.
     pub(crate) fn path(&self, name: &str) -> Option<&Path> {
         self.0.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty()).map(Path::new)
+    }
+
+    /// All variables that are valid Unicode.
+    pub(crate) fn texts(&self) -> Vec<(String, String)> {
+        self.0
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())))
+            .collect()
     }
 
     /// Names of the variables that begin with `prefix`.

@@ -19,6 +19,9 @@ use cli::Cli;
 use config::{Config, Environment};
 
 fn main() -> ExitCode {
+    if let Some(code) = relay::guard::run_if_asked() {
+        return code;
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -36,7 +39,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     install_crypto()?;
     let loaded = Config::load(cli.flags(), &env);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let result = runtime.block_on(cli.command.run(loaded, env, log));
+    let result = runtime.block_on(cli.into_command().run(loaded, env, log));
     // A task that still waits (a name being looked up, say) must not hold up the exit.
     runtime.shutdown_background();
     result

@@ -8,6 +8,7 @@ pub mod assembled;
 pub mod digest;
 pub mod encoding;
 pub mod head;
+pub mod json_rpc;
 pub mod openai;
 pub mod redact;
 pub mod spans;

@@ -22,6 +22,15 @@ pub(super) fn data_dir(env: &Environment) -> Option<PathBuf> {
     Some(base(env, "XDG_DATA_HOME", ".local/share")?.join("iccm"))
 }
 
+/// The relay's `mcpServers` file: the one asked for, else the one in the user's configuration folder, which need not exist;
+/// `None` without a home.
+pub(crate) fn relay_file(asked: Option<&Path>, env: &Environment) -> Option<PathBuf> {
+    if let Some(path) = asked.or_else(|| env.path("ICCM_RELAY_CONFIG")) {
+        return Some(path.to_owned());
+    }
+    Some(base(env, "XDG_CONFIG_HOME", ".config")?.join("iccm").join("relay.json"))
+}
+
 /// The specification asks to ignore a relative path in these variables.
 fn base(env: &Environment, variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |name: &str| env.path(name).filter(|path| path.is_absolute());

@@ -49,7 +49,7 @@ const PROVIDERS: &str = "providers";
 const PROVIDER_UPSTREAM: &str = "upstream";
 
 /// Variables that begin with `ICCM_` and are no keys.
-const OTHER_VARIABLES: [&str; 2] = ["ICCM_CONFIG", "ICCM_LOG"];
+const OTHER_VARIABLES: [&str; 3] = ["ICCM_CONFIG", "ICCM_LOG", "ICCM_RELAY_CONFIG"];
 
 impl Config {
     pub(super) fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
