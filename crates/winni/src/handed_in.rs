@@ -6,13 +6,16 @@ use uuid::Uuid;
 
 use crate::conversation::identity::Role;
 use crate::conversation::text;
-use crate::model::{ConversationSource, NewConversation, NewMessage, Timestamp};
+use crate::model::{ConversationSource, Destination, NewConversation, NewMessage, Timestamp};
 use crate::store::{Error, Result};
 
 /// Names that people give are kept short enough to stand in an index.
 const MAX_NAME: usize = 1_000;
 
 const LEVEL: i32 = 3;
+
+/// More bytes of JSON than any message has; what claims to have more is damaged.
+const MAX_CONTENT: usize = 1 << 30;
 
 /// A conversation to be begun, checked.
 pub(crate) struct AcceptedConversation {
@@ -28,6 +31,8 @@ pub(crate) struct AcceptedMessage {
     pub(crate) role: Role,
     /// The content's JSON.
     pub(crate) content: Vec<u8>,
+    /// The content as it is kept; an [`Unpacker`] reads it.
+    pub(crate) packed: Vec<u8>,
     /// A title for the conversation, should it have none.
     pub(crate) title: Option<String>,
     pub(crate) turn: Option<u64>,
@@ -46,12 +51,41 @@ pub(crate) fn conversation(new: NewConversation) -> Result<AcceptedConversation>
     Ok(AcceptedConversation { session, metadata: object("metadata", &new.metadata)?, title, source: new.source })
 }
 
-pub(crate) fn message(new: NewMessage) -> Result<AcceptedMessage> {
+/// Messages for a conversation that exists or for a new one, checked.
+pub(crate) struct Accepted {
+    pub(crate) into: AcceptedDestination,
+    pub(crate) messages: Vec<AcceptedMessage>,
+}
+
+/// Where accepted messages go.
+pub(crate) enum AcceptedDestination {
+    Existing(Uuid),
+    New(AcceptedConversation),
+}
+
+/// Checks and packs messages; takes as long as that takes, and asks no database.
+pub(crate) fn accept(into: Destination, messages: Vec<NewMessage>) -> Result<Accepted> {
+    let into = match into {
+        Destination::Existing(id) => AcceptedDestination::Existing(id),
+        Destination::New(new) => AcceptedDestination::New(conversation(new)?),
+    };
+    let mut packer = zstd::bulk::Compressor::new(LEVEL).map_err(cannot_compress)?;
+    let messages = messages.into_iter().map(|new| message(new, &mut packer)).collect::<Result<_>>()?;
+    Ok(Accepted { into, messages })
+}
+
+fn cannot_compress(error: std::io::Error) -> Error {
+    Error::Unavailable(format!("compressing: {error}"))
+}
+
+fn message(new: NewMessage, packer: &mut zstd::bulk::Compressor<'_>) -> Result<AcceptedMessage> {
     check_content(&new.content)?;
     let title = (new.role == Role::User).then(|| text::title(&new.content)).flatten();
+    let content = serde_json::to_vec(&new.content).map_err(|e| Error::Invalid(format!("content: {e}")))?;
     Ok(AcceptedMessage {
         role: new.role,
-        content: serde_json::to_vec(&new.content).map_err(|e| Error::Invalid(format!("content: {e}")))?,
+        packed: packer.compress(&content).map_err(cannot_compress)?,
+        content,
         title,
         turn: new.turn,
         metadata: object("metadata", &new.metadata)?,
@@ -117,15 +151,26 @@ fn object(what: &str, value: &Value) -> Result<Option<String>> {
     }
 }
 
-/// A content's JSON as it is kept.
-pub(crate) fn pack(content: &[u8]) -> Result<Vec<u8>> {
-    zstd::bulk::compress(content, LEVEL).map_err(|e| Error::Unavailable(format!("compressing: {e}")))
+/// Reads contents from the form in which they are kept.
+#[derive(Default)]
+pub(crate) struct Unpacker {
+    /// Made when it is first needed: making one takes longer than reading a message.
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
 }
 
-/// What [`pack`] packed.
-pub(crate) fn unpack(data: &[u8]) -> Result<Value> {
-    let json = zstd::decode_all(data).map_err(|e| Error::Damaged(format!("a stored message: {e}")))?;
-    serde_json::from_slice(&json).map_err(|e| Error::Damaged(format!("a stored message: {e}")))
+impl Unpacker {
+    pub(crate) fn unpack(&mut self, data: &[u8]) -> Result<Value> {
+        let damaged = |what: String| Error::Damaged(format!("a stored message: {what}"));
+        let decompressor = match &mut self.decompressor {
+            Some(decompressor) => decompressor,
+            none => none.insert(zstd::bulk::Decompressor::new().map_err(|e| Error::Unavailable(e.to_string()))?),
+        };
+        let size = zstd::zstd_safe::get_frame_content_size(data).ok().flatten();
+        let size = size.and_then(|s| usize::try_from(s).ok()).filter(|s| *s <= MAX_CONTENT);
+        let size = size.ok_or_else(|| damaged("it does not say how long it is".into()))?;
+        let json = decompressor.decompress(data, size).map_err(|e| damaged(e.to_string()))?;
+        serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))
+    }
 }
 
 #[cfg(test)]
@@ -138,16 +183,21 @@ mod tests {
         NewMessage { role: Role::User, content, turn: None, metadata, created_at: None }
     }
 
+    fn accepted(new: NewMessage) -> Result<AcceptedMessage> {
+        let mut accepted = accept(Destination::Existing(Uuid::nil()), vec![new])?;
+        Ok(accepted.messages.remove(0))
+    }
+
     #[test]
     fn content_is_a_text_or_blocks_and_metadata_an_object() {
         for content in [json!(""), json!([]), json!([{"type":"text","text":"a\u{0}b\u{1F600}"}])] {
-            let accepted = message(new(content.clone(), json!(null))).unwrap_or_else(|e| panic!("{content}: {e}"));
-            assert_eq!(unpack(&pack(&accepted.content).unwrap()).unwrap(), content);
+            let accepted = accepted(new(content.clone(), json!(null))).unwrap_or_else(|e| panic!("{content}: {e}"));
+            assert_eq!(Unpacker::default().unpack(&accepted.packed).unwrap(), content);
         }
         for content in [json!(null), json!(3), json!({"type":"text"}), json!(["a"]), json!([{"text":"a"}])] {
-            assert!(matches!(message(new(content, json!({}))), Err(Error::Invalid(_))));
+            assert!(matches!(accepted(new(content, json!({}))), Err(Error::Invalid(_))));
         }
-        assert!(matches!(message(new(json!("a"), json!([]))), Err(Error::Invalid(_))));
+        assert!(matches!(accepted(new(json!("a"), json!([]))), Err(Error::Invalid(_))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Messages and exchanges whose words are as frequent as words are.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 use winni::model::{CapturedExchange, Durability, NewMessage, Outcome, Role, Timestamp};
 use wire::head::{Headers, RequestHead, ResponseHead};
@@ -90,23 +90,50 @@ fn word(n: usize) -> String {
     (0..5).map(|place| SYLLABLES[(mixed >> (4 * place)) as usize & 15]).collect()
 }
 
-/// The opening of a conversation: one question of some size, one streamed answer.
-pub(crate) fn captured(corpus: &mut Corpus, number: usize) -> CapturedExchange {
+/// Exchanges of agents that work side by side: each asks, is answered, and resends what was said with its next question.
+pub(crate) struct Agents {
+    histories: Vec<(String, Vec<Value>)>,
+}
+
+/// Agents at work at a time, and questions that each of them asks.
+const SIDE_BY_SIDE: usize = 6;
+const QUESTIONS: usize = 12;
+
+impl Agents {
+    pub(crate) fn new() -> Self {
+        Self { histories: Vec::new() }
+    }
+
+    /// The next exchange; it brings two messages.
+    pub(crate) fn exchange(&mut self, corpus: &mut Corpus) -> CapturedExchange {
+        self.histories.retain(|(_, history)| history.len() < 2 * QUESTIONS);
+        if self.histories.len() < SIDE_BY_SIDE {
+            self.histories.push((Uuid::now_v7().to_string(), Vec::new()));
+        }
+        let turn = corpus.below(self.histories.len());
+        let (session, history) = &mut self.histories[turn];
+        history.push(json!({"role": "user", "content": corpus.text(60)}));
+        let answer = corpus.text(60);
+        let exchange = exchange(session, history, &answer);
+        history.push(json!({"role": "assistant", "content": [{"type": "text", "text": answer}]}));
+        exchange
+    }
+}
+
+fn exchange(session: &str, history: &[Value], answer: &str) -> CapturedExchange {
     let headers = |pairs: &[(&str, &str)]| {
         Headers(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect())
     };
     let version = || "HTTP/1.1".to_owned();
-    let session = format!("captured {}", number % 16);
-    let question = format!("{number} {}", corpus.text(60));
-    let request = json!({"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": question}],
+    let request = json!({"model": "claude-sonnet-4-5", "messages": history,
         "system": [{"type": "text", "text": "Be helpful."}], "tools": [{"name": "Bash"}], "max_tokens": 1000, "stream": true});
     let mut events = vec![
         json!({"type": "message_start", "message": {"role": "assistant", "model": "claude-sonnet-4-5",
             "usage": {"input_tokens": 1, "output_tokens": 1}}}),
         json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
     ];
-    events.extend((0..6).map(|_| {
-        let text = format!("{} ", corpus.text(10));
+    events.extend(answer.split_inclusive(' ').collect::<Vec<_>>().chunks(10).map(|words| {
+        let text = words.concat();
         json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
     }));
     events.push(json!({"type": "content_block_stop", "index": 0}));
@@ -126,7 +153,7 @@ pub(crate) fn captured(corpus: &mut Corpus, number: usize) -> CapturedExchange {
             method: "POST".into(),
             target: "/v1/messages?beta=true".into(),
             version: version(),
-            headers: headers(&[("user-agent", "claude-cli/2.1.330"), ("x-claude-code-session-id", &session)]),
+            headers: headers(&[("user-agent", "claude-cli/2.1.330"), ("x-claude-code-session-id", session)]),
         },
         request_body: Box::new(request.to_string().into_bytes()),
         response_head: Some(ResponseHead {

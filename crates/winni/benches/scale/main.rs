@@ -9,11 +9,12 @@
 
 mod corpus;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use corpus::{Corpus, captured};
+use corpus::{Agents, Corpus};
 use uuid::Uuid;
-use winni::model::{Batch, Destination, Item, NewConversation, SearchQuery};
+use winni::model::{Batch, CapturedExchange, Destination, Item, NewConversation, SearchQuery};
 use winni::store::Store;
 
 /// Turns of a conversation that is read whole.
@@ -82,11 +83,27 @@ impl Lake<'_> {
         (size - before) as f64 / start.elapsed().as_secs_f64()
     }
 
-    /// Stores captured exchanges as the drain does, and indexes them; messages a second.
+    /// Stores captured exchanges as the drain does, and indexes them beside that; messages a second.
     async fn take_in(&mut self) -> f64 {
         let before = self.store.stats().await.expect("figures").messages;
-        let exchanges: Vec<_> = (0..EXCHANGES).map(|n| captured(&mut self.corpus, n)).collect();
+        let mut agents = Agents::new();
+        let exchanges: Vec<_> = (0..EXCHANGES).map(|_| agents.exchange(&mut self.corpus)).collect();
+        let (store, stored) = (self.store, AtomicBool::new(false));
         let start = Instant::now();
+        tokio::join!(
+            async {
+                self.append(exchanges).await;
+                stored.store(true, Ordering::Release);
+            },
+            index_until(store, &stored)
+        );
+        let time = start.elapsed();
+        let after = self.store.stats().await.expect("figures").messages;
+        assert_eq!(after - before, 2 * EXCHANGES as u64);
+        (after - before) as f64 / time.as_secs_f64()
+    }
+
+    async fn append(&mut self, exchanges: Vec<CapturedExchange>) {
         let mut exchanges = exchanges.into_iter().peekable();
         while exchanges.peek().is_some() {
             let mut items = Vec::with_capacity(BATCH);
@@ -95,12 +112,7 @@ impl Lake<'_> {
                 self.seq += 1;
             }
             self.store.append(Batch { recorder: self.recorder, items }).await.expect("stored");
-            while self.store.index_pending(2 * BATCH).await.expect("indexed") == 2 * BATCH {}
         }
-        while self.store.index_pending(1_000).await.expect("indexed") > 0 {}
-        let time = start.elapsed();
-        let after = self.store.stats().await.expect("figures").messages;
-        (after - before) as f64 / time.as_secs_f64()
     }
 
     async fn store_calls(&mut self) -> String {
@@ -146,6 +158,19 @@ impl Lake<'_> {
             times.extend(own);
         }
         (percentiles(times), each)
+    }
+}
+
+/// Indexes what waits, until nothing does and nothing more comes.
+async fn index_until(store: &dyn Store, stored: &AtomicBool) {
+    loop {
+        let last = stored.load(Ordering::Acquire);
+        if store.index_pending(1_000).await.expect("indexed") == 0 {
+            if last {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

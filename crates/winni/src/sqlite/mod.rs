@@ -30,6 +30,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::handed_in;
 use crate::model::{
     Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
     ExchangeFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext, Stats, StoredMessage,
@@ -44,7 +45,14 @@ const WRITER_QUEUE: usize = 16;
 /// Reading connections kept open.
 const READERS: usize = 4;
 
-type Job = Box<dyn FnOnce(&mut Writer) + Send>;
+/// What the writing thread is asked for.
+enum Job {
+    Work(Box<dyn FnOnce(&mut Writer) + Send>),
+    Store(stored::Waiting),
+}
+
+/// Calls that share a commit, at most.
+const MAX_TOGETHER: usize = 64;
 
 /// A data lake in one SQLite file.
 pub struct SqliteStore {
@@ -82,12 +90,17 @@ impl SqliteStore {
         work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (answer, done) = oneshot::channel();
-        let job: Job = Box::new(move |writer| {
+        let work = move |writer: &mut Writer| {
             // Nobody waits any more if the caller was cancelled; the work is done all the same.
             let _unheard = answer.send(work(writer));
-        });
-        self.jobs.send(job).await.map_err(|_| Error::Unavailable("the writing thread has ended".into()))?;
-        done.await.map_err(|_| Error::Unavailable("the writing thread has ended".into()))?
+        };
+        self.ask(Job::Work(Box::new(work)), done).await
+    }
+
+    async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        let ended = || Error::Unavailable("the writing thread has ended".into());
+        self.jobs.send(job).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
     }
 
     /// Runs `work` on a reading connection, which sees one state of the database all the time.
@@ -108,8 +121,25 @@ impl SqliteStore {
 
 /// Ends when the store is dropped and its last job is done.
 fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<Job>) {
-    while let Some(job) = queue.blocking_recv() {
-        job(&mut writer);
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
+        match job {
+            Job::Work(work) => work(&mut writer),
+            Job::Store(waiting) => {
+                let mut together = vec![waiting];
+                while together.len() < MAX_TOGETHER {
+                    match queue.try_recv() {
+                        Ok(Job::Store(waiting)) => together.push(waiting),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                stored::store(&mut writer, together);
+            }
+        }
     }
 }
 
@@ -170,7 +200,10 @@ impl Store for SqliteStore {
     }
 
     async fn store_messages(&self, into: Destination, messages: Vec<NewMessage>) -> Result<(Uuid, Vec<StoredMessage>)> {
-        self.write(move |writer| stored::store_messages(writer, into, messages)).await
+        let accepted =
+            tokio::task::spawn_blocking(move || handed_in::accept(into, messages)).await.map_err(stopped)??;
+        let (answer, done) = oneshot::channel();
+        self.ask(Job::Store(stored::Waiting { accepted, answer }), done).await
     }
 
     async fn conversations_total(&self, filter: ConversationFilter) -> Result<u64> {

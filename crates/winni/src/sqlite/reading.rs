@@ -16,6 +16,7 @@ use crate::conversation::message::Message;
 use crate::conversation::request::Api;
 use crate::conversation::response;
 use crate::conversation::text::{self, Block};
+use crate::handed_in::Unpacker;
 use crate::model::{Conversation, ConversationFilter, ConversationSource, ForkPoint, Sort, Timestamp, Turn};
 use crate::store::Result;
 
@@ -81,18 +82,25 @@ pub(super) struct ContentReader<'c> {
     bodies: BodyReader<'c>,
     /// The exchange read last whose body is kept whole: its history's elements.
     last: Option<(i64, Vec<Value>)>,
+    unpacker: Unpacker,
 }
 
 impl<'c> ContentReader<'c> {
     pub(super) fn new(connection: &'c Connection, tenant: i64) -> Self {
-        Self { connection, tenant, bodies: BodyReader::new(connection, tenant), last: None }
+        Self {
+            connection,
+            tenant,
+            bodies: BodyReader::new(connection, tenant),
+            last: None,
+            unpacker: Unpacker::default(),
+        }
     }
 
     /// The message's content: a string, or content blocks.
     pub(super) fn content(&mut self, held: Held) -> Result<Value> {
         let (exchange, source) = match held {
             Held::Exchange(exchange, source) => (exchange, source),
-            Held::Content(id) => return stored::content(self.connection, self.tenant, id),
+            Held::Content(id) => return stored::content(self.connection, self.tenant, id, &mut self.unpacker),
         };
         if source == Source::RESPONSE {
             return self.answer(exchange);

@@ -17,7 +17,7 @@ use crate::search::snippet;
 use crate::store::Result;
 
 /// Ranking weighs each match. Beyond so many the newest are weighed and stand before the rest, which is by time.
-const MAX_RANKED: u64 = 5_000;
+const MAX_RANKED: u64 = 2_000;
 
 /// How much more a word in the title, in the user's and in the model's words tells than one in a dump of a tool; marks are
 /// no words.

@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use serde_json::Value;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::append::{Writer, count};
@@ -13,9 +14,9 @@ use super::indexing;
 use super::lines::{Lines, MESSAGE_ROW, Source};
 use super::reading;
 use crate::conversation::identity::message_uuid;
-use crate::handed_in::{self, AcceptedConversation, AcceptedMessage};
-use crate::model::{Conversation, Destination, NewConversation, NewMessage, StoredMessage, Timestamp};
-use crate::store::Result;
+use crate::handed_in::{self, Accepted, AcceptedConversation, AcceptedDestination, AcceptedMessage, Unpacker};
+use crate::model::{Conversation, NewConversation, StoredMessage, Timestamp};
+use crate::store::{Error, Result};
 
 /// A row of `stored_content` with its index, without its data, measured.
 const CONTENT_ROW: u64 = 40;
@@ -45,11 +46,11 @@ impl Held {
 }
 
 /// What a row of `stored_content` says.
-pub(super) fn content(connection: &Connection, tenant: i64, id: i64) -> Result<Value> {
+pub(super) fn content(connection: &Connection, tenant: i64, id: i64, unpacker: &mut Unpacker) -> Result<Value> {
     let mut query = connection.prepare_cached("SELECT data FROM stored_content WHERE tenant = ?1 AND id = ?2")?;
     let mut rows = query.query(params![tenant, id])?;
     let row = rows.next()?.ok_or_else(|| damaged(format!("the content {id} of a stored message is missing")))?;
-    handed_in::unpack(row.get_ref(0)?.as_blob().map_err(|e| damaged(e.to_string()))?)
+    unpacker.unpack(row.get_ref(0)?.as_blob().map_err(|e| damaged(e.to_string()))?)
 }
 
 pub(super) fn begin_conversation(writer: &mut Writer, new: NewConversation) -> Result<Conversation> {
@@ -63,28 +64,63 @@ pub(super) fn begin_conversation(writer: &mut Writer, new: NewConversation) -> R
     conversation.ok_or_else(|| damaged(format!("conversation {uuid} vanished")))
 }
 
-pub(super) fn store_messages(
-    writer: &mut Writer,
-    into: Destination,
-    messages: Vec<NewMessage>,
-) -> Result<(Uuid, Vec<StoredMessage>)> {
-    // What takes time is done before others have to wait for the lock.
-    let messages: Vec<AcceptedMessage> = messages.into_iter().map(handed_in::message).collect::<Result<_>>()?;
-    let new = match into {
-        Destination::Existing(uuid) => Err(uuid),
-        Destination::New(new) => Ok(handed_in::conversation(new)?),
+/// A call that waits for its messages to be stored.
+pub(super) struct Waiting {
+    pub(super) accepted: Accepted,
+    pub(super) answer: oneshot::Sender<Result<Stored>>,
+}
+
+/// The conversation, and its new messages.
+pub(super) type Stored = (Uuid, Vec<StoredMessage>);
+
+/// Stores the messages of calls that wait at the same time. They share a commit, which is what takes time, and nothing
+/// else: each of them succeeds or fails by itself.
+pub(super) fn store(writer: &mut Writer, waiting: Vec<Waiting>) {
+    let (requests, answers): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.accepted, w.answer)).unzip();
+    let results = match store_all(writer, requests) {
+        Ok(results) => results,
+        Err(error) => answers.iter().map(|_| Err(again(&error))).collect(),
     };
+    for (answer, result) in answers.into_iter().zip(results) {
+        // Nobody waits any more if the caller was cancelled; the messages are stored all the same.
+        let _unheard = answer.send(result);
+    }
+}
+
+fn store_all(writer: &mut Writer, requests: Vec<Accepted>) -> Result<Vec<Result<Stored>>> {
     writer.check_file()?;
     let (tenant, key) = (writer.tenant, writer.block_key());
-    let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let lines = Lines { connection: &transaction, tenant };
-    let (conversation, uuid) = match new {
-        Ok(new) => begin(lines, &new, messages.first().map_or_else(Timestamp::now, |m| m.created_at))?,
-        Err(uuid) => (find(lines, uuid)?, uuid),
+    let mut transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut results = Vec::with_capacity(requests.len());
+    for request in requests {
+        let savepoint = transaction.savepoint()?;
+        let result = store_one(Lines { connection: &savepoint, tenant }, key, request);
+        if result.is_ok() {
+            savepoint.commit()?;
+        }
+        results.push(result);
+    }
+    transaction.commit()?;
+    Ok(results)
+}
+
+fn store_one(lines: Lines<'_>, key: [u8; 32], Accepted { into, messages }: Accepted) -> Result<Stored> {
+    let (conversation, uuid) = match into {
+        AcceptedDestination::New(new) => {
+            begin(lines, &new, messages.first().map_or_else(Timestamp::now, |m| m.created_at))?
+        }
+        AcceptedDestination::Existing(uuid) => (find(lines, uuid)?, uuid),
     };
     let stored = Adding { lines, key, conversation, uuid }.add(messages)?;
-    transaction.commit()?;
     Ok((uuid, stored))
+}
+
+/// The error for each of those that failed together.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Unavailable(why) => Error::Unavailable(why.clone()),
+        other => Error::Damaged(other.to_string()),
+    }
 }
 
 fn begin(lines: Lines<'_>, new: &AcceptedConversation, at: Timestamp) -> Result<(i64, Uuid)> {
@@ -172,7 +208,7 @@ impl Adding<'_> {
     /// Bytes that the message takes.
     fn insert(&self, turn: u64, message: &AcceptedMessage) -> Result<u64> {
         let Lines { connection, tenant } = self.lines;
-        let (content, data) = self.keep(&message.content)?;
+        let (content, data) = self.keep(message)?;
         connection
             .prepare_cached(
                 "INSERT INTO message (tenant, conversation, turn, role, complete, element, elements, created_at, content,
@@ -195,9 +231,9 @@ impl Adding<'_> {
     }
 
     /// The row that holds the content, and how many bytes it has taken.
-    fn keep(&self, content: &[u8]) -> Result<(i64, u64)> {
+    fn keep(&self, message: &AcceptedMessage) -> Result<(i64, u64)> {
         let Lines { connection, tenant } = self.lines;
-        let hash = blake3::keyed_hash(&self.key, content);
+        let hash = blake3::keyed_hash(&self.key, &message.content);
         let hash = &hash.as_bytes()[..16];
         let known: Option<i64> = connection
             .prepare_cached("SELECT id FROM stored_content WHERE tenant = ?1 AND hash = ?2")?
@@ -206,11 +242,10 @@ impl Adding<'_> {
         if let Some(id) = known {
             return Ok((id, 0));
         }
-        let data = handed_in::pack(content)?;
         connection
             .prepare_cached("INSERT INTO stored_content (tenant, hash, data) VALUES (?1, ?2, ?3)")?
-            .execute(params![tenant, hash, data])?;
-        Ok((connection.last_insert_rowid(), data.len() as u64 + CONTENT_ROW))
+            .execute(params![tenant, hash, message.packed])?;
+        Ok((connection.last_insert_rowid(), message.packed.len() as u64 + CONTENT_ROW))
     }
 }
 
