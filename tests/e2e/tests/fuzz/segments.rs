@@ -21,8 +21,8 @@ struct Log {
 impl Log {
     fn write() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let spool =
-            Spool::create(root.path(), Options { segment_bytes: 2048, ..Options::default() }, b"about").unwrap();
+        let options = Options { segment_bytes: 128 << 10, repeating: Some(Channel(1)), ..Options::default() };
+        let spool = Spool::create(root.path(), options, b"about").unwrap();
         let mut random = Random::new(9);
         let mut payloads: HashSet<Vec<u8>> = [b"about".to_vec(), Vec::new()].into();
         let mut payload = |random: &mut Random| {
@@ -31,8 +31,14 @@ impl Log {
             bytes
         };
         let mut running = Vec::new();
+        // Resent with every entry, so that the log refers to what stands in it already.
+        let mut history = Vec::new();
         for n in 0..24 {
             let entry = spool.begin(&payload(&mut random), &[(Channel(1), &payload(&mut random))]).unwrap();
+            history.extend((0..4_000).map(|_| random.next_u64() as u8));
+            for frame in history.chunks(8_000) {
+                entry.append(Channel(1), frame).unwrap();
+            }
             entry.append(Channel(3), &payload(&mut random)).unwrap();
             if n % 5 == 0 {
                 spool.note(&payload(&mut random)).unwrap();
@@ -43,6 +49,10 @@ impl Log {
             }
         }
         let name = spool.recorder().to_string();
+        let resent = |n: usize| history[..n * 4_000].chunks(8_000).map(<[u8]>::to_vec);
+        payloads.extend((1..=24).flat_map(resent));
+        let (plain, on_disk) = ((1..=24).sum::<u64>() * 4_000, spool.pending_bytes());
+        assert!(on_disk < plain / 2, "nothing was referred to: {on_disk} bytes on disk");
         // Copied while it lives: as kill -9 leaves it.
         let read = |entry: fs::DirEntry| {
             let name = entry.file_name().into_string().unwrap();
@@ -87,7 +97,7 @@ impl Log {
 #[test]
 fn damaged_segments_are_read_and_recovered_without_panic_and_without_inventions() {
     let log = Log::write();
-    assert!(log.segments.len() > 4);
+    assert!(log.segments.len() > 1, "{} segments", log.segments.len());
     let (mut inputs, mut found) = (0, 0);
     harness::run("segments", 200, |random| {
         let root = tempfile::tempdir().unwrap();
