@@ -31,6 +31,7 @@
 //! The bytes on disk are described in `docs/spool-format.md`.
 
 mod blob;
+mod bounds;
 mod chunks;
 mod entry;
 mod error;

@@ -18,6 +18,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use crate::bounds::Limits;
 use crate::error::{Error, Result};
 use crate::filesystem::{Access, Disk, DiskFile, FileSystem, Lock};
 use crate::folder::{Folder, Name, SegmentFiles};
@@ -31,7 +32,7 @@ use crate::reader::{Reader, Window, read_header};
 use crate::references::References;
 use crate::reserve;
 use crate::scan::Scan;
-use crate::writer::{Life, Limits, Tail, Writer};
+use crate::writer::{Life, Tail, Writer};
 
 /// The folder of a recorder that is gone, recovered and locked. Dropping it frees the lock and leaves the folder for the
 /// next adoption.

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::bounds::Limits;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::filesystem::{Disk, FileSystem, Lock};
@@ -19,7 +20,7 @@ use crate::memory::{MEMORY_BYTES, Memory};
 use crate::piece::{Claim, Piece, part_pieces};
 use crate::repeats::{Repeats, Stream};
 use crate::sync::{self, GroupCommit, SyncThread};
-use crate::writer::{Clock, Life, Limits, Writer};
+use crate::writer::{Clock, Life, Writer};
 
 /// What the records of a spool survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::bounds::Limits;
 use crate::error::{Error, Result};
 use crate::filesystem::{DiskFile, write_all_at};
 use crate::folder::Folder;
@@ -28,13 +29,6 @@ use crate::plan::Plan;
 use crate::repeats::{Repeats, Stream, Written};
 use crate::reserve::Reserve;
 use crate::segments::Segments;
-
-/// Room kept back for the End of each running entry, headers included.
-pub(crate) const END_RESERVE: u64 = 4 << 10;
-/// Room kept back for notes.
-pub(crate) const NOTE_RESERVE: u64 = 64 << 10;
-/// Room kept back for the LifeEnd.
-pub(crate) const LIFE_END_RESERVE: u64 = 4 << 10;
 
 /// An append is gathered up to this many bytes; a payload beyond it is written from where it stands, without a copy.
 const SCRATCH_BYTES: usize = 128 << 10;
@@ -50,15 +44,6 @@ pub(crate) type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 pub(crate) struct Life {
     pub(crate) recorder: RecorderId,
     pub(crate) began_unix_ns: u64,
-}
-
-/// How large things may grow, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// A segment that would grow beyond this is left and a new one begun. A single append larger than it stays whole.
-    pub(crate) segment_bytes: u64,
-    /// All segments together.
-    pub(crate) max_bytes: u64,
 }
 
 pub(crate) struct Writer {
@@ -125,7 +110,7 @@ impl Writer {
             file,
             segments: Segments::beginning_with(number),
             repeats: None,
-            reserve: Reserve::none(),
+            reserve: Reserve::Unmade(0),
             seed,
             offset,
             next_seq,
@@ -219,8 +204,14 @@ impl Writer {
         }
         bytes -= plans.iter().map(Plan::saves).sum::<u64>();
         let rotates = self.offset > SEGMENT_HEADER_BYTES && self.offset + bytes > self.limits.segment_bytes;
-        self.admit(claim, bytes + if rotates { SEGMENT_HEADER_BYTES } else { 0 })?;
+        let more = bytes + if rotates { SEGMENT_HEADER_BYTES } else { 0 };
+        if !self.limits.admits(claim, self.running, self.total_bytes(), more) {
+            return Err(Error::Full);
+        }
         let closes_books = matches!(claim, Claim::End | Claim::Note | Claim::Life);
+        if !closes_books && !self.reserve.admits_data(&self.folder) {
+            return Err(Error::Full);
+        }
         let mut outcome = self.put_down(seq, rotates, pieces.clone(), plans);
         if matches!(outcome, Err(Error::Full)) && closes_books && self.reserve.release(&self.folder) {
             let rotates = rotates && self.offset > SEGMENT_HEADER_BYTES;
@@ -287,23 +278,6 @@ impl Writer {
     /// The folder has been renamed (it is given its name when its life has begun).
     pub(crate) fn moved_to(&mut self, folder: Folder) {
         self.folder = folder;
-    }
-
-    /// Checks the bound for `bytes` more. What stays free afterwards must hold the Ends of the entries then running and the
-    /// LifeEnd, and, unless notes themselves ask, the notes. An End that fits in its entry's reserve passes always: that
-    /// room was kept when the entry began.
-    fn admit(&self, claim: Claim, bytes: u64) -> Result<()> {
-        let running = match claim {
-            Claim::Begin => self.running + 1,
-            Claim::End if bytes <= END_RESERVE => return Ok(()),
-            Claim::End => self.running.saturating_sub(1),
-            Claim::Life => return Ok(()),
-            Claim::Part | Claim::Note => self.running,
-        };
-        let notes = if claim == Claim::Note { 0 } else { NOTE_RESERVE };
-        let kept = running.saturating_mul(END_RESERVE).saturating_add(notes + LIFE_END_RESERVE);
-        let after = self.total_bytes().saturating_add(bytes).saturating_add(kept);
-        if after > self.limits.max_bytes { Err(Error::Full) } else { Ok(()) }
     }
 
     /// Leaves the current segment for a new one. When that fails the current one stays in use.

@@ -2,7 +2,7 @@
  *
  * Preloaded (LD_PRELOAD) into the process under test. DISK_FAULT_FOLDER names the folder (absolute, no symbolic links),
  * DISK_FAULT_SWITCH a file: while it says "full", writes and growth fail with ENOSPC, a longer write only after its first
- * half has been written; while it says "read-only", writes, growth, opening for writing and removing fail with EROFS;
+ * half has been written, and what removing and cutting files gives back is room again; while it says "read-only", writes, growth, opening for writing and removing fail with EROFS;
  * anything else, and an absent file, lets everything pass. The first refusal leaves the file DISK_FAULT_SWITCH.hit. Works without privileges, in any container, and can be undone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,8 +11,10 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -70,12 +72,27 @@ static size_t half(int error, size_t size)
     return error == ENOSPC && size > 64 ? size / 2 : 0;
 }
 
+/* What this process has given back since the disk was full, less what it has taken. */
+static _Atomic long long room;
+
+static int fits(size_t size)
+{
+    long long left = room;
+    while (left >= (long long)size)
+        if (atomic_compare_exchange_weak(&room, &left, left - (long long)size))
+            return 1;
+    return 0;
+}
+
 #define WRITE(name, parameters, ...)                                  \
     ssize_t name parameters                                           \
     {                                                                 \
         int error = fault_at(fd);                                     \
-        if (error && !(size = half(error, size)) && refused(error))   \
-            return -1;                                                \
+        if (error && !(error == ENOSPC && fits(size))) {              \
+            if (!(size = half(error, size)) && refused(error))        \
+                return -1;                                            \
+            room -= (long long)size;                                  \
+        }                                                             \
         return REAL(name)(__VA_ARGS__);                               \
     }
 
@@ -83,17 +100,23 @@ WRITE(write, (int fd, const void *bytes, size_t size), fd, bytes, size)
 WRITE(pwrite, (int fd, const void *bytes, size_t size, off_t offset), fd, bytes, size, offset)
 WRITE(pwrite64, (int fd, const void *bytes, size_t size, off64_t offset), fd, bytes, size, offset)
 
-int ftruncate(int fd, off_t size)
+static void give_back(int error, int fd, long long size)
 {
-    int error = fault_at(fd);
-    return error == EROFS && refused(error) ? -1 : REAL(ftruncate)(fd, size);
+    struct stat status;
+    if (error == ENOSPC && fstat(fd, &status) == 0 && status.st_size > size)
+        room += status.st_size - size;
 }
 
-int ftruncate64(int fd, off64_t size)
-{
-    int error = fault_at(fd);
-    return error == EROFS && refused(error) ? -1 : REAL(ftruncate64)(fd, size);
-}
+#define TRUNCATE(name, type)                          \
+    int name(int fd, type size)                       \
+    {                                                 \
+        int error = fault_at(fd);                     \
+        give_back(error, fd, size);                   \
+        return error == EROFS && refused(error) ? -1 : REAL(name)(fd, size); \
+    }
+
+TRUNCATE(ftruncate, off_t)
+TRUNCATE(ftruncate64, off64_t)
 
 int posix_fallocate(int fd, off_t offset, off_t size)
 {
@@ -132,5 +155,13 @@ OPEN(open64)
 
 int unlink(const char *path)
 {
-    return inside(path) && refused(fault() == EROFS ? EROFS : 0) ? -1 : REAL(unlink)(path);
+    struct stat status;
+    int error = inside(path) ? fault() : 0;
+    if (error == EROFS && refused(error))
+        return -1;
+    int is_counted = error == ENOSPC && stat(path, &status) == 0;
+    int result = REAL(unlink)(path);
+    if (result == 0 && is_counted)
+        room += status.st_size;
+    return result;
 }

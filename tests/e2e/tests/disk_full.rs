@@ -166,6 +166,27 @@ fn pass_unrecorded_lets_traffic_pass_and_puts_the_gap_on_record_with_its_size() 
     assert!(!kept.is_empty() && kept.len() < streamed.body.len() && streamed.body.starts_with(&kept), "{}", kept.len());
 }
 
+/// The spool keeps room for that on the disk, and gives it up for nothing else.
+#[test]
+fn a_gap_is_on_record_although_the_recorder_died_while_the_disk_was_full() {
+    let disk = FullDisk::new("pass-unrecorded");
+    disk.fault.begin("full");
+    for n in 0..DURING {
+        let seen = exchange(disk.recorder.address(), &scripted(&format!("during-{n}."), "hello", true));
+        assert_eq!((seen.status(), &seen.ending), (Some(200), &Ending::Complete), "during-{n}");
+    }
+    let passed = disk.metric("iccm_unrecorded_exchanges_total");
+    assert_eq!(passed, DURING as u64, "what was kept back is not for exchanges");
+    let FullDisk { fault, place, api, recorder } = disk;
+    recorder.kill();
+    fault.end();
+    let next = place.kgb(&api.url());
+    let noted = wait::until("the gap", || place.stats()["unrecorded"].as_u64().filter(|noted| *noted > 0));
+    assert!(noted <= passed, "{noted} of {passed}");
+    next.stop();
+    assert_eq!(place.exchanges().len(), 1, "before.");
+}
+
 #[test]
 fn refuse_answers_503_in_the_apis_shape_and_forwards_nothing() {
     let disk = FullDisk::new("refuse");

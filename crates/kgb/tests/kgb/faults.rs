@@ -288,6 +288,7 @@ async fn when_the_spool_is_full_traffic_passes_and_the_gap_goes_on_record() {
     let lost: Vec<_> = exchanges.iter().filter(|exchange| exchange.end.unwrap().missing_bytes > 0).collect();
     assert!(!lost.is_empty());
     let mut gaps = rig.gaps();
+    assert!(!gaps.is_empty(), "what is missing so far is on record");
     rig.recorder.spool().release_before(u64::MAX).unwrap();
     post(&rig, 100).await;
     assert!(rig.recorder.readiness().is_ok());

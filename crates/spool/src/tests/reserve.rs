@@ -30,7 +30,7 @@ fn on_a_full_disk_notes_and_ends_go_down_and_nothing_else_does() {
         assert_eq!(spool.note(&[2; 700]).unwrap(), 3, "what did not go down took no number");
         running.close(&[], &[3; 700]).unwrap();
         other.close(&[], b"end").unwrap();
-        assert!(is_full(spool.begin(&[4; 70_000], &[])));
+        assert!(is_full(spool.begin(b"four", &[])), "what is left of the reserve is not for this");
         spool.end_life(b"over").unwrap();
 
         let kinds: Vec<_> = read_all(Reader::follow(&spool)).into_iter().map(|(seq, kind, _)| (seq, kind)).collect();
@@ -52,9 +52,7 @@ fn a_reserve_that_was_used_is_made_again_when_there_is_room() {
         disk.fill();
         assert!(is_full(spool.note(b"another gap")), "it is used up");
         disk.make_room();
-        for _ in 0..100 {
-            spool.begin(b"begin", &[]).unwrap().finish(&[], b"end").unwrap();
-        }
+        spool.begin(b"begin", &[]).unwrap().finish(&[], b"end").unwrap();
     }
 }
 

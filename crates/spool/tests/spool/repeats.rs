@@ -94,6 +94,27 @@ fn a_growing_session_is_written_once() {
     assert!(bodies(&mut Reader::follow(&spool)).into_values().eq(expected));
 }
 
+/// From the first turn on, in frames that end anywhere, and with a beginning that is never the same.
+#[test]
+fn a_small_history_that_grows_is_written_once_too() {
+    for (frame, stamp) in [(8_000, 0), (16_000, 0), (65_536, 0), (8_000, 200), (65_536, 200)] {
+        let root = tempfile::tempdir().unwrap();
+        let spool = Spool::create(root.path(), options(16 << 20), b"about").unwrap();
+        let history = noise(96_000, 1);
+        let mut expected = Vec::new();
+        for turn in 1..=24 {
+            let body = [&noise(stamp, turn as u64)[..], &history[..turn * 4_000]].concat();
+            record(&spool, &body, frame);
+            expected.push(body);
+        }
+        let total: usize = expected.iter().map(Vec::len).sum();
+        let percent = spool.pending_bytes() as usize * 100 / total;
+        println!("frames of {frame}, {stamp} new bytes in front: {percent} % written, 8 % are new");
+        assert!(percent < if stamp == 0 { 15 } else { 45 }, "frames of {frame}, stamp of {stamp}: {percent} %");
+        assert!(bodies(&mut Reader::follow(&spool)).into_values().eq(expected));
+    }
+}
+
 #[test]
 fn only_the_chosen_channel_is_looked_at() {
     let root = tempfile::tempdir().unwrap();
