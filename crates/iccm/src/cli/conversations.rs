@@ -66,12 +66,21 @@ fn table(conversations: &[Conversation], zone: &TimeZone) -> Table {
             quantity::count(c.message_count),
             quantity::count(c.input_tokens),
             quantity::count(c.output_tokens),
-            c.cost_usd.map_or_else(|| "?".to_owned(), |usd| quantity::cost(Some(usd))),
+            cost(c),
             one_line(&c.models.join(",")),
             format!("{mark}{title}"),
         ]);
     }
     table
+}
+
+/// What a conversation cost; nothing is to be known of one that no exchange belongs to.
+fn cost(conversation: &Conversation) -> String {
+    match conversation.cost_usd {
+        Some(usd) => quantity::cost(Some(usd)),
+        None if conversation.exchange_count == 0 => String::new(),
+        None => "?".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -52,7 +52,9 @@ async fn run() {
         println!("{size:>9}  {stored:>21}  {read:>21}  {searched:>21}  {taken:>10.0}  {filled:>10.0}");
         worst = slowest;
     }
-    println!("\nsearches at the largest size, median of each:");
+    let erasing = lake.erase().await;
+    println!("\nerasing a conversation of {TURNS} turns at the largest size: {:.1} s", erasing.as_secs_f64());
+    println!("searches at the largest size, median of each:");
     worst
         .iter()
         .for_each(|(text, total, time)| println!("  {:>8.1} ms  {total:>8} found  {text}", time.as_secs_f64() * 1e3));
@@ -137,6 +139,13 @@ impl Lake<'_> {
             assert_eq!(turns.len() as u64, TURNS);
         }
         percentiles(times)
+    }
+
+    async fn erase(&mut self) -> Duration {
+        let id = self.conversations.pop().expect("a conversation");
+        let start = Instant::now();
+        self.store.delete_conversation(id, true).await.expect("erased");
+        start.elapsed()
     }
 
     /// Searches of many kinds, each as often as any other; and what each of them took.

@@ -8,6 +8,7 @@ mod blocks;
 mod bodies;
 mod body_reader;
 mod contexts;
+mod conversations;
 mod erase;
 mod error;
 mod exchange;
@@ -207,15 +208,15 @@ impl Store for SqliteStore {
     }
 
     async fn conversations_total(&self, filter: ConversationFilter) -> Result<u64> {
-        self.read(move |connection, tenant| reading::conversations_total(connection, tenant, &filter)).await
+        self.read(move |connection, tenant| conversations::total(connection, tenant, &filter)).await
     }
 
     async fn conversations(&self, filter: ConversationFilter) -> Result<Vec<Conversation>> {
-        self.read(move |connection, tenant| reading::conversations(connection, tenant, &filter)).await
+        self.read(move |connection, tenant| conversations::list(connection, tenant, &filter)).await
     }
 
     async fn conversation(&self, id: Uuid) -> Result<Option<Conversation>> {
-        self.read(move |connection, tenant| reading::conversation(connection, tenant, id)).await
+        self.read(move |connection, tenant| conversations::one(connection, tenant, id)).await
     }
 
     async fn turns(&self, conversation: Uuid, offset: u64, limit: Option<u64>) -> Result<Vec<Turn>> {

@@ -1,4 +1,4 @@
-//! Reading conversations: their lines, and what was said in each turn.
+//! Reading what was said: the turns of a conversation's line, and the content of each.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::body_reader::BodyReader;
 use super::error::damaged;
 use super::history::history_key;
-use super::indexing::TITLE;
 use super::lines::Source;
 use super::stored::{self, HELD_COLUMNS, Held};
 use crate::content::envelope::Envelope;
@@ -17,7 +16,7 @@ use crate::conversation::request::Api;
 use crate::conversation::response;
 use crate::conversation::text::{self, Block};
 use crate::handed_in::Unpacker;
-use crate::model::{Conversation, ConversationFilter, ConversationSource, ForkPoint, Sort, Timestamp, Turn};
+use crate::model::{Timestamp, Turn};
 use crate::store::Result;
 
 /// A message's row.
@@ -238,27 +237,22 @@ pub(super) fn turns(
          JOIN conversation c ON c.id = m.conversation LEFT JOIN exchange x ON x.id = m.exchange
          WHERE m.tenant = ?1 AND m.conversation = ?2 AND m.turn > ?3 AND m.turn <= ?4 ORDER BY m.turn"
     ))?;
-    let mut rows = Vec::new();
-    let mut after = 0;
-    for (part, last) in line(connection, tenant, conversation)? {
-        let last_turn = i64::try_from(last).unwrap_or(i64::MAX);
-        for row in query.query_map(params![tenant, part, after, last_turn], MessageRow::of)? {
-            rows.push(row?);
-        }
-        after = last_turn;
-    }
+    // Turns have no gap, so that a page is a range of them.
+    let end = limit.map_or(u64::MAX, |limit| offset.saturating_add(limit));
     let mut reader = ContentReader::new(connection, tenant);
-    let limit = limit.map_or(usize::MAX, |l| l as usize);
-    rows.into_iter()
-        .skip(offset as usize)
-        .take(limit)
-        .map(|row| {
-            Ok({
-                let content = reader.content(row.held)?;
-                row.into_turn(content)
-            })
-        })
-        .collect()
+    let mut turns = Vec::new();
+    let mut after = offset;
+    for (part, last) in line(connection, tenant, conversation)? {
+        let last = last.min(end);
+        let [from, to] = [after, last].map(|turn| i64::try_from(turn).unwrap_or(i64::MAX));
+        for row in query.query_map(params![tenant, part, from, to], MessageRow::of)? {
+            let row = row?;
+            let content = reader.content(row.held)?;
+            turns.push(row.into_turn(content));
+        }
+        after = after.max(last);
+    }
+    Ok(turns)
 }
 
 pub(super) fn row_of(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<i64>> {
@@ -268,118 +262,7 @@ pub(super) fn row_of(connection: &Connection, tenant: i64, uuid: Uuid) -> Result
         .optional()?)
 }
 
-/// How conversations are read.
-fn select() -> String {
-    format!(
-        "SELECT c.id, c.uuid, s.name, p.uuid, f.uuid, c.fork_turn,
-            {TITLE}, c.source, c.created_at, c.updated_at, c.tip, c.agent, c.metadata
-     FROM conversation c
-     JOIN session s ON s.id = c.session
-     LEFT JOIN conversation p ON p.id = c.parent
-     LEFT JOIN conversation f ON f.id = c.fork_of
-     WHERE c.tenant = ?1"
-    )
-}
-
-/// What a [`ConversationFilter`] lets through.
-const FILTER: &str = "AND (?2 IS NULL OR c.session = (SELECT id FROM session WHERE tenant = ?1 AND name = ?2))
-     AND (?3 IS NULL OR c.source = ?3)";
-
-pub(super) fn conversations(
-    connection: &Connection,
-    tenant: i64,
-    filter: &ConversationFilter,
-) -> Result<Vec<Conversation>> {
-    let order = match filter.sort {
-        Sort::UpdatedAt => "c.updated_at",
-        Sort::CreatedAt => "c.created_at",
-    };
-    let sql = format!("{} {FILTER} ORDER BY {order} DESC, c.id DESC LIMIT ?4 OFFSET ?5", select());
-    let limit = filter.limit.map_or(-1, |l| i64::try_from(l).unwrap_or(i64::MAX));
-    let offset = i64::try_from(filter.offset).unwrap_or(i64::MAX);
-    let source = filter.source.map(ConversationSource::name);
-    let mut query = connection.prepare_cached(&sql)?;
-    let rows = query.query_map(params![tenant, filter.session_id, source, limit, offset], conversation_of)?;
-    let mut found: Vec<(i64, Conversation)> = rows.collect::<std::result::Result<_, _>>()?;
-    for (id, conversation) in &mut found {
-        add_totals(connection, tenant, *id, conversation)?;
-    }
-    Ok(found.into_iter().map(|(_, c)| c).collect())
-}
-
-pub(super) fn conversations_total(connection: &Connection, tenant: i64, filter: &ConversationFilter) -> Result<u64> {
-    let mut query =
-        connection.prepare_cached(&format!("SELECT count(*) FROM conversation c WHERE c.tenant = ?1 {FILTER}"))?;
-    let source = filter.source.map(ConversationSource::name);
-    let total: i64 = query.query_row(params![tenant, filter.session_id, source], |row| row.get(0))?;
-    Ok(total as u64)
-}
-
-pub(super) fn conversation(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<Conversation>> {
-    let mut query = connection.prepare_cached(&format!("{} AND c.uuid = ?2", select()))?;
-    let found = query.query_row(params![tenant, uuid.as_bytes()], conversation_of).optional()?;
-    let Some((id, mut conversation)) = found else {
-        return Ok(None);
-    };
-    add_totals(connection, tenant, id, &mut conversation)?;
-    Ok(Some(conversation))
-}
-
 /// Metadata from its column, where an empty object is absent.
 pub(super) fn metadata_of(stored: Option<&str>) -> Value {
     stored.and_then(|m| serde_json::from_str(m).ok()).unwrap_or_else(|| Value::Object(serde_json::Map::new()))
-}
-
-fn conversation_of(row: &Row<'_>) -> rusqlite::Result<(i64, Conversation)> {
-    let uuid = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(Uuid::from_bytes));
-    let fork_turn: Option<i64> = row.get(5)?;
-    let agent: Option<String> = row.get(11)?;
-    let stored: Option<String> = row.get(12)?;
-    let mut metadata = metadata_of(stored.as_deref());
-    if let Some(agent) = agent {
-        metadata["agent_id"] = Value::String(agent);
-    }
-    Ok((
-        row.get(0)?,
-        Conversation {
-            id: Uuid::from_bytes(row.get(1)?),
-            session_id: row.get(2)?,
-            parent_conversation_id: uuid(3)?,
-            forked_from: uuid(4)?.zip(fork_turn).map(|(id, turn)| ForkPoint { conversation_id: id, turn: turn as u64 }),
-            title: row.get(6)?,
-            source: row.get(7)?,
-            created_at: Timestamp(row.get(8)?),
-            updated_at: Timestamp(row.get(9)?),
-            message_count: row.get::<_, i64>(10)? as u64,
-            exchange_count: 0,
-            models: Vec::new(),
-            input_tokens: 0,
-            output_tokens: 0,
-            cost_usd: None,
-            metadata,
-        },
-    ))
-}
-
-fn add_totals(connection: &Connection, tenant: i64, id: i64, conversation: &mut Conversation) -> Result<()> {
-    let mut query = connection.prepare_cached(
-        "SELECT n.text, count(*), sum(x.input_tokens), sum(x.output_tokens), sum(x.cost_nano),
-                sum(x.output_tokens IS NOT NULL AND x.cost_nano IS NULL)
-         FROM exchange x LEFT JOIN name n ON n.id = x.model
-         WHERE x.tenant = ?1 AND x.conversation = ?2 GROUP BY x.model ORDER BY min(x.id)",
-    )?;
-    let mut rows = query.query(params![tenant, id])?;
-    let (mut cost, mut unpriced, mut answered) = (0i64, false, false);
-    while let Some(row) = rows.next()? {
-        let sum = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.unwrap_or(0));
-        conversation.models.extend(row.get::<_, Option<String>>(0)?);
-        conversation.exchange_count += sum(1)? as u64;
-        conversation.input_tokens += sum(2)? as u64;
-        conversation.output_tokens += sum(3)? as u64;
-        answered |= row.get::<_, Option<i64>>(4)?.is_some();
-        cost += sum(4)?;
-        unpriced |= sum(5)? > 0;
-    }
-    conversation.cost_usd = (answered && !unpriced).then_some(cost as f64 / 1e9);
-    Ok(())
 }

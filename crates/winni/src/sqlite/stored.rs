@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::append::{Writer, count};
+use super::conversations;
 use super::error::damaged;
 use super::indexing;
 use super::lines::{Lines, MESSAGE_ROW, Source};
-use super::reading;
 use crate::conversation::identity::message_uuid;
 use crate::handed_in::{self, Accepted, AcceptedConversation, AcceptedDestination, AcceptedMessage, Unpacker};
 use crate::model::{Conversation, NewConversation, StoredMessage, Timestamp};
@@ -59,7 +59,7 @@ pub(super) fn begin_conversation(writer: &mut Writer, new: NewConversation) -> R
     let tenant = writer.tenant;
     let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (_, uuid) = begin(Lines { connection: &transaction, tenant }, &new, Timestamp::now())?;
-    let conversation = reading::conversation(&transaction, tenant, uuid)?;
+    let conversation = conversations::one(&transaction, tenant, uuid)?;
     transaction.commit()?;
     conversation.ok_or_else(|| damaged(format!("conversation {uuid} vanished")))
 }
