@@ -4,28 +4,26 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use bytes::Bytes;
-use e2e::generator::{self, Client, Shape};
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
-use crate::upstream;
+use crate::client::Connection;
+use crate::figures::Figures;
+use crate::sessions::{Pool, Session};
+use crate::upstream::{self, Answer};
 
 /// One kind of work.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    connections: usize,
-    streamed: bool,
-    bodies: Bodies,
+    /// CPU times nginx's that is wanted at most, without and with the drain.
+    pub(crate) wanted: &'static str,
+    pub(crate) connections: usize,
+    pub(crate) answer: Answer,
+    pub(crate) bodies: Bodies,
 }
 
 #[derive(Clone, Copy)]
-enum Bodies {
+pub(crate) enum Bodies {
     /// So many bytes, the same each time.
     Small(usize),
     /// So many random bytes, new each time.
@@ -34,41 +32,48 @@ enum Bodies {
     Sessions,
 }
 
+pub(crate) const JSON: Case = Case {
+    name: "json-1k",
+    about: "1 KB request, 1.5 KB answer, 32 connections",
+    wanted: "2 / 6",
+    connections: 32,
+    answer: Answer::Json,
+    bodies: Bodies::Small(1000),
+};
+
+pub(crate) const AGENTS: Case = Case {
+    name: "agents",
+    about: "agent sessions that grow to 150 KB, 16 connections",
+    wanted: "3 / 6",
+    connections: 16,
+    answer: Answer::Events,
+    bodies: Bodies::Sessions,
+};
+
 pub(crate) const CASES: [Case; 5] = [
-    Case {
-        name: "json-1k",
-        about: "1 KB request, 1.5 KB answer, 32 connections",
-        connections: 32,
-        streamed: false,
-        bodies: Bodies::Small(1000),
-    },
+    JSON,
     Case {
         name: "sse-46",
-        about: "1 KB request, 46 events each flushed by itself, 32 connections",
-        connections: 32,
-        streamed: true,
-        bodies: Bodies::Small(1000),
+        about: "46 events, each flushed by itself, 32 connections",
+        wanted: "2.5 / 6",
+        answer: Answer::Events,
+        ..JSON
     },
-    Case {
-        name: "agents",
-        about: "agent sessions whose requests grow to 150 KB, 16 connections",
-        connections: 16,
-        streamed: true,
-        bodies: Bodies::Sessions,
-    },
+    AGENTS,
     Case {
         name: "random-100k",
         about: "100 KB of random bytes, 16 connections",
+        wanted: "8 / –",
         connections: 16,
-        streamed: false,
         bodies: Bodies::Random(100_000),
+        ..JSON
     },
     Case {
         name: "random-1m",
         about: "1 MB of random bytes, 32 connections",
-        connections: 32,
-        streamed: false,
+        wanted: "– / –",
         bodies: Bodies::Random(1_000_000),
+        ..JSON
     },
 ];
 
@@ -80,7 +85,7 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_mb: f64,
-    latencies_us: Vec<f64>,
+    pub(crate) latencies_us: Figures,
 }
 
 impl Measured {
@@ -88,21 +93,20 @@ impl Measured {
         self.cpu_seconds / self.requests.max(1) as f64
     }
 
-    pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        let at = (self.latencies_us.len() * percent / 100).min(self.latencies_us.len().saturating_sub(1));
-        self.latencies_us.get(at).copied().unwrap_or(f64::NAN)
+    pub(crate) fn per_second(&self) -> f64 {
+        self.requests as f64 / self.seconds
     }
 }
 
 /// Runs a case for so long.
-pub(crate) async fn run(to: SocketAddr, case: &Case, duration: Duration) -> anyhow::Result<Measured> {
-    let expected = Rc::new(upstream::fixed_answer(case.streamed));
+pub(crate) async fn run(to: SocketAddr, case: &Case, pool: &Rc<Pool>, duration: Duration) -> anyhow::Result<Measured> {
+    let expected = Rc::new(upstream::fixed_answer(case.answer));
     let local = tokio::task::LocalSet::new();
     let start = Instant::now();
     let workers: Vec<_> = (0..case.connections)
         .map(|number| {
-            let work = Worker { to, streamed: case.streamed, expected: expected.clone(), until: start + duration };
-            local.spawn_local(work.run(case.bodies, number as u64))
+            let work = Worker { to, answer: case.answer, expected: expected.clone(), until: start + duration };
+            local.spawn_local(work.run(Source::new(case.bodies, number as u64, pool.clone())))
         })
         .collect();
     let mut measured = Measured::default();
@@ -118,44 +122,27 @@ pub(crate) async fn run(to: SocketAddr, case: &Case, duration: Duration) -> anyh
         })
         .await?;
     measured.seconds = start.elapsed().as_secs_f64();
-    measured.latencies_us.sort_by(f64::total_cmp);
     Ok(measured)
 }
 
 struct Worker {
     to: SocketAddr,
-    streamed: bool,
+    answer: Answer,
     expected: Rc<Vec<u8>>,
     until: Instant,
 }
 
 impl Worker {
-    async fn run(self, bodies: Bodies, number: u64) -> anyhow::Result<(Vec<f64>, u64)> {
-        let stream = TcpStream::connect(self.to).await.with_context(|| format!("nothing answers on {}", self.to))?;
-        stream.set_nodelay(true)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::task::spawn_local(connection);
-        let mut source = Source::new(bodies, number);
+    async fn run(self, mut source: Source) -> anyhow::Result<(Vec<f64>, u64)> {
+        let mut connection = Connection::open(self.to).await?;
         let (mut latencies, mut wrong) = (Vec::new(), 0);
         while Instant::now() < self.until {
             let asked = source.next();
-            let mut request = Request::post("/v1/messages")
-                .header("host", self.to.to_string())
-                .header("content-type", "application/json")
-                .header("x-api-key", "sk-ant-test-000")
-                .header("x-bench-stream", if self.streamed { "1" } else { "0" });
-            if let Some((session, turn)) = &asked.turn {
-                request =
-                    request.header("x-claude-code-session-id", &session.id).header(upstream::SESSION, session.seed);
-                request = request.header(upstream::TURN, *turn);
-            }
-            let request = request.body(Full::new(asked.body.clone()))?;
-            let began = Instant::now();
-            sender.ready().await?;
-            let answer = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
-            latencies.push(began.elapsed().as_secs_f64() * 1e6);
-            let expected =
-                asked.turn.as_ref().map_or(self.expected.as_slice(), |(session, turn)| &session.answers[*turn]);
+            let turn = asked.turn.as_ref().map(|(session, turn)| (&**session, *turn));
+            let request = connection.post(self.answer, turn, asked.body)?;
+            let (answer, took) = connection.ask_whole(request).await?;
+            latencies.push(took.as_secs_f64() * 1e6);
+            let expected = turn.map_or(self.expected.as_slice(), |(session, turn)| &session.answers[turn]);
             wrong += u64::from(answer != expected);
         }
         Ok((latencies, wrong))
@@ -166,6 +153,7 @@ impl Worker {
 struct Source {
     bodies: Bodies,
     random: u64,
+    pool: Rc<Pool>,
     session: Option<Rc<Session>>,
     turn: usize,
 }
@@ -176,44 +164,20 @@ struct Asked {
     turn: Option<(Rc<Session>, usize)>,
 }
 
-/// An agent's session as both sides know it.
-pub(crate) struct Session {
-    pub(crate) seed: u64,
-    pub(crate) id: String,
-    pub(crate) requests: Vec<Bytes>,
-    pub(crate) answers: Vec<Vec<u8>>,
-}
-
-impl Session {
-    /// The main line of a session of 40 turns: what the model answers is what the next request resends.
-    pub(crate) fn of(seed: u64) -> Self {
-        let shape =
-            Shape { sub_agents: 0, rewinds: 0, retries: 0, side_calls: false, ..Shape::mixed(Client::Newest, 40) };
-        let session = generator::session(seed, &shape);
-        let recorded = session.exchanges.into_iter().map(|e| e.recorded);
-        let (requests, answers) = recorded.map(|r| (Bytes::from(r.request_body), r.response_body)).unzip();
-        Self { seed, id: session.id, requests, answers }
-    }
+/// A body of so many bytes that is no conversation.
+pub(crate) fn small_body(size: usize) -> Bytes {
+    Bytes::from(format!(r#"{{"messages":"{}"}}"#, "x".repeat(size - 15)))
 }
 
 impl Source {
-    fn new(bodies: Bodies, number: u64) -> Self {
-        let seed =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
-        Self {
-            bodies,
-            random: seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1,
-            session: None,
-            turn: 0,
-        }
+    fn new(bodies: Bodies, number: u64, pool: Rc<Pool>) -> Self {
+        let random = seed().wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
+        Self { bodies, random, pool, session: None, turn: 0 }
     }
 
     fn next(&mut self) -> Asked {
         match self.bodies {
-            Bodies::Small(size) => {
-                let body = format!(r#"{{"messages":"{}"}}"#, "x".repeat(size - 15));
-                Asked { body: Bytes::from(body), turn: None }
-            }
+            Bodies::Small(size) => Asked { body: small_body(size), turn: None },
             Bodies::Random(size) => Asked { body: self.random_bytes(size), turn: None },
             Bodies::Sessions => self.next_turn(),
         }
@@ -224,7 +188,7 @@ impl Source {
             Some(session) => session,
             None => {
                 self.turn = 0;
-                Rc::new(Session::of(self.random()))
+                self.pool.take()
             }
         };
         let asked = Asked { body: session.requests[self.turn].clone(), turn: Some((session.clone(), self.turn)) };
@@ -249,4 +213,9 @@ impl Source {
         self.random ^= self.random << 17;
         self.random
     }
+}
+
+/// A number that no other run has.
+pub(crate) fn seed() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64)
 }
