@@ -18,7 +18,7 @@ use crate::assemble::Unreadable;
 
 /// After a record was written, so long for more to come: one transaction then takes them all. What a transaction costs
 /// depends on the pages that it touches, and many small ones touch the same pages again and again.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(100);
 /// How often a suspect is tried again while the store takes nothing else.
 const SUSPECT_RETRY: Duration = Duration::from_secs(2);
 /// Messages that are indexed at a time …

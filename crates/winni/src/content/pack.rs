@@ -56,8 +56,8 @@ impl PackWriter {
         // The window covers a whole pack and no more, and the tables fit it: zstd's defaults for an unknown size take
         // tens of megabytes for each open pack.
         encoder.set_parameter(CParameter::WindowLog(19))?;
-        encoder.set_parameter(CParameter::HashLog(16))?;
-        encoder.set_parameter(CParameter::ChainLog(17))?;
+        encoder.set_parameter(CParameter::HashLog(15))?;
+        encoder.set_parameter(CParameter::ChainLog(16))?;
         encoder.set_parameter(CParameter::ContentSizeFlag(false))?;
         Ok(Self { encoder, decoder: Decoder::with_prepared_dictionary(&TO_DECOMPRESS)?, pieces: 0, raw: 0 })
     }
@@ -75,7 +75,7 @@ impl PackWriter {
 
     /// Roughly what it takes in memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        OPEN_BYTES + 2 * self.raw
+        OPEN_BYTES + self.raw * 5 / 2
     }
 
     /// Compresses one piece and proves that it comes back. After an error the writer must be dropped.

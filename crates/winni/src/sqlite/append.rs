@@ -1,11 +1,13 @@
 //! Storing a batch: every item once, in one transaction with the recorder's watermark.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::exchange;
+use super::fresh::Fresh;
 use super::memory::Memory;
 use super::schema;
 use crate::model::{Batch, Gap, Item, Timestamp};
@@ -43,11 +45,19 @@ impl Writer {
             return Ok(());
         }
         let path = self.path.clone();
+        let fresh = self.fresh();
+        fresh.clear();
         *self = Writer::open(&path)?;
+        self.memory.fresh = fresh;
         Err(Error::Unavailable(format!("{} was removed or replaced; it has been opened anew", path.display())))
     }
 
     /// The secret under which content is named.
+    /// What was stored last, for who indexes it.
+    pub(super) fn fresh(&self) -> Arc<Fresh> {
+        self.memory.fresh.clone()
+    }
+
     pub(super) fn block_key(&self) -> [u8; 32] {
         self.memory.key
     }

@@ -94,7 +94,9 @@ struct OpenPack {
 }
 
 /// What all open packs may take in memory. A session whose pack is closed for want of it begins a new one.
-const OPEN_BYTES: usize = 40 * 1024 * 1024;
+const OPEN_BYTES: usize = 36 * 1024 * 1024;
+/// A pack that so many pieces of others have passed by is closed: its session has ended, or pauses.
+const IDLE_USES: u64 = 128;
 
 impl OpenPacks {
     pub(super) fn new() -> Self {
@@ -143,6 +145,11 @@ impl OpenPacks {
     }
 
     fn make_room(&mut self) {
+        let idle = |open: &OpenPack| self.uses - open.last_use > IDLE_USES;
+        let ended: Vec<i64> = self.by_session.iter().filter(|(_, open)| idle(open)).map(|(s, _)| *s).collect();
+        ended.into_iter().for_each(|session| {
+            self.close(session);
+        });
         let mut taken: usize = self.by_session.values().map(|open| open.writer.memory_bytes()).sum();
         while taken > OPEN_BYTES
             && let Some(&oldest) = self.by_session.iter().min_by_key(|(_, p)| p.last_use).map(|(s, _)| s)

@@ -1,5 +1,7 @@
 //! Storing one exchange: what it means, where it belongs, what it said.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 use serde_json::Value;
 use wire::assembled::Assembled;
@@ -8,7 +10,7 @@ use wire::spans::Request;
 use super::append::{count, since};
 use super::bodies::{BodyWriter, Kept, MAX_WHOLE, WholeBody};
 use super::history::{history, history_key, request_turns};
-use super::lines::{Lines, MESSAGE_ROW};
+use super::lines::{Lines, MESSAGE_ROW, Source};
 use super::memory::Memory;
 use super::placing::Context;
 use crate::content::envelope::Envelope;
@@ -112,6 +114,12 @@ pub(super) fn store(
     if let Some(target) = &target {
         lines.add(target.conversation, id, &turns, exchange.started_at)?;
         memory.remember(target.conversation, id, &kept);
+        for turn in &turns {
+            let said = history.iter().rev().find(|m| m.source == turn.source).and_then(|m| m.content.clone());
+            let answered = || answer.as_ref()?.message.get("content").cloned().map(Arc::new);
+            let content = if turn.source == Source::RESPONSE { answered() } else { said };
+            content.into_iter().for_each(|content| memory.fresh.put(id, turn.source, content));
+        }
     }
     memory.remember_body(line, spans, &mut kept);
     if let Some(session) = session {

@@ -1,5 +1,7 @@
 //! The history that a request resends, as messages with an identity.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use wire::spans::{ArrayKey, Spans};
 
@@ -17,6 +19,8 @@ pub(super) struct HistoryMessage {
     pub(super) source: Source,
     pub(super) role: Role,
     pub(super) digest: MessageDigest,
+    /// What it says, where it had to be read.
+    pub(super) content: Option<Arc<Value>>,
 }
 
 /// The array that holds the history, whichever API it is.
@@ -43,7 +47,7 @@ pub(super) fn history(
         if key == ArrayKey::Messages
             && let Some((role, digest)) = hash.and_then(|h| known.get(&h))
         {
-            history.push(HistoryMessage { source, role, digest });
+            history.push(HistoryMessage { source, role, digest, content: None });
             continue;
         }
         let element =
@@ -60,8 +64,12 @@ pub(super) fn history(
             last.digest = identity::digest(role, &before.content);
             continue;
         }
-        open = (role == Role::Assistant).then_some(message);
-        history.push(HistoryMessage { source, role, digest });
+        let mut content = None;
+        match key {
+            ArrayKey::Messages => content = Some(Arc::new(message.content)),
+            _ => open = (role == Role::Assistant).then_some(message),
+        }
+        history.push(HistoryMessage { source, role, digest, content });
     }
     Ok(history)
 }

@@ -2,10 +2,13 @@
 //!
 //! A message is either in the queue or in the index, never in both: so its words can be erased from wherever they are.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::Value;
 
 use super::append::Writer;
+use super::fresh::Fresh;
 use super::reading::ContentReader;
 use super::stored::{HELD_COLUMNS, Held};
 use crate::conversation::identity::Role;
@@ -14,7 +17,7 @@ use crate::search::document::{self, Document};
 use crate::store::Result;
 
 /// Bytes of words that are read at a time, unless one message alone has more.
-const MAX_WAITING: usize = 16 * 1024 * 1024;
+const MAX_WAITING: usize = 4 * 1024 * 1024;
 
 /// What a message's document is made from, beside what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +41,7 @@ pub(super) struct Entry {
 }
 
 /// Reads up to `max` waiting messages. The writing thread is not asked: it has traffic to store.
-pub(super) fn waiting(connection: &Connection, tenant: i64, max: usize) -> Result<Vec<Entry>> {
+pub(super) fn waiting(connection: &Connection, tenant: i64, fresh: &Fresh, max: usize) -> Result<Vec<Entry>> {
     let mut query = connection
         .prepare_cached("SELECT message FROM message_unindexed WHERE tenant = ?1 ORDER BY message LIMIT ?2")?;
     let max = i64::try_from(max).unwrap_or(i64::MAX);
@@ -50,27 +53,43 @@ pub(super) fn waiting(connection: &Connection, tenant: i64, max: usize) -> Resul
         if bytes > MAX_WAITING {
             break;
         }
-        let entry = entry(connection, tenant, message, &mut reader)?;
+        let entry = entry(connection, tenant, message, &mut Contents { fresh, reader: &mut reader })?;
         bytes += entry.document.fields.iter().map(String::len).sum::<usize>();
         entries.push(entry);
     }
     Ok(entries)
 }
 
-fn entry(connection: &Connection, tenant: i64, message: i64, reader: &mut ContentReader<'_>) -> Result<Entry> {
+/// Contents from memory, or else from the database.
+struct Contents<'a, 'c> {
+    fresh: &'a Fresh,
+    reader: &'a mut ContentReader<'c>,
+}
+
+impl Contents<'_, '_> {
+    fn content(&mut self, held: Held) -> Result<Arc<Value>> {
+        let fresh = match held {
+            Held::Exchange(exchange, source) => self.fresh.get(exchange, source),
+            Held::Content(_) => None,
+        };
+        fresh.map_or_else(|| self.reader.content(held).map(Arc::new), Ok)
+    }
+}
+
+fn entry(connection: &Connection, tenant: i64, message: i64, contents: &mut Contents<'_, '_>) -> Result<Entry> {
     let Some(place) = place(connection, tenant, message)? else {
         return Ok(Entry { message, place: None, document: Document::default() });
     };
-    let content = reader.content(place.held)?;
+    let content = contents.content(place.held)?;
     let before = match document::answers_a_tool(&content) {
-        true => said_before(connection, tenant, &place, reader)?,
+        true => said_before(connection, tenant, &place, contents)?,
         false => None,
     };
     let role = Role::ALL.get(place.role).copied().unwrap_or(Role::User);
     let document = Document::of(&document::Source {
         role,
         content: &content,
-        before: before.as_ref(),
+        before: before.as_deref(),
         title: place.title.as_deref(),
         failed: place.failed,
     });
@@ -112,8 +131,8 @@ fn said_before(
     connection: &Connection,
     tenant: i64,
     place: &Place,
-    reader: &mut ContentReader<'_>,
-) -> Result<Option<Value>> {
+    contents: &mut Contents<'_, '_>,
+) -> Result<Option<Arc<Value>>> {
     let found = connection
         .prepare_cached(&format!(
             "SELECT {HELD_COLUMNS} FROM message m
@@ -121,7 +140,7 @@ fn said_before(
         ))?
         .query_row(params![tenant, place.conversation, place.turn, Role::Assistant as i64], |row| Held::of(row, 0))
         .optional()?;
-    found.map(|held| reader.content(held)).transpose()
+    found.map(|held| contents.content(held)).transpose()
 }
 
 /// Puts entries into the index, of messages that are still what they were when they were read; others wait for the next

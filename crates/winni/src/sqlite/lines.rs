@@ -147,17 +147,7 @@ impl Lines<'_> {
     /// gives way.
     pub(super) fn add(&self, conversation: i64, exchange: i64, turns: &[NewTurn], at: Timestamp) -> Result<()> {
         let Some(first) = turns.first() else { return Ok(()) };
-        // What gives way leaves the index too: nobody could erase its words from there later.
-        self.connection
-            .prepare_cached(
-                "DELETE FROM message_words WHERE rowid IN (SELECT id FROM message
-                 WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3
-                   AND id NOT IN (SELECT message FROM message_unindexed WHERE tenant = ?1))",
-            )?
-            .execute(params![self.tenant, conversation, first.turn as i64])?;
-        self.connection
-            .prepare_cached("DELETE FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3")?
-            .execute(params![self.tenant, conversation, first.turn as i64])?;
+        self.make_way(conversation, first.turn)?;
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO message (tenant, conversation, turn, role, complete, chain, exchange, element, elements, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -185,6 +175,30 @@ impl Lines<'_> {
                 "UPDATE conversation SET tip = ?3, updated_at = max(updated_at, ?4) WHERE tenant = ?1 AND id = ?2",
             )?
             .execute(params![self.tenant, conversation, tip as i64, at.0])?;
+        Ok(())
+    }
+
+    /// Removes a conversation's turns from one on. Nearly always there are none.
+    fn make_way(&self, conversation: i64, turn: u64) -> Result<()> {
+        let from = params![self.tenant, conversation, turn as i64];
+        let gives_way = self
+            .connection
+            .prepare_cached("SELECT 1 FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3")?
+            .exists(from)?;
+        if !gives_way {
+            return Ok(());
+        }
+        // What gives way leaves the index too: nobody could erase its words from there later.
+        self.connection
+            .prepare_cached(
+                "DELETE FROM message_words WHERE rowid IN (SELECT id FROM message
+                 WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3
+                   AND id NOT IN (SELECT message FROM message_unindexed WHERE tenant = ?1))",
+            )?
+            .execute(from)?;
+        self.connection
+            .prepare_cached("DELETE FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3")?
+            .execute(from)?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use wire::spans::Spans;
 use super::blocks::OpenPacks;
 use super::bodies::{Base, Kept};
 use super::body_reader::BodyReader;
+use super::fresh::Fresh;
 use super::lines::Lines;
 use crate::content::manifest::{BlockHash, Manifest};
 use crate::content::resent::{Earlier, Line};
@@ -24,13 +25,15 @@ pub(super) struct Memory {
     pub(super) messages: Recent<BlockHash, (Role, MessageDigest)>,
     /// The newest body of each line of requests.
     pub(super) earlier: Recent<Line, Arc<Earlier>>,
+    /// Shared with those who fill the full-text index.
+    pub(super) fresh: Arc<Fresh>,
     manifests: HashMap<i64, Base>,
     names: HashMap<String, i64>,
     erasures: i64,
 }
 
 /// Bytes of raw blocks in each generation.
-const RAW_BYTES: usize = 4 * 1024 * 1024;
+const RAW_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of bodies in each generation; a larger one than a quarter of it is not remembered.
 const EARLIER_BYTES: usize = 4 * 1024 * 1024;
 const MAX_MESSAGES: usize = 50_000;
@@ -45,6 +48,7 @@ impl Memory {
             raw: Recent::new(RAW_BYTES),
             messages: Recent::new(MAX_MESSAGES),
             earlier: Recent::new(EARLIER_BYTES),
+            fresh: Arc::new(Fresh::new()),
             manifests: HashMap::new(),
             names: HashMap::new(),
             erasures: 0,
@@ -55,6 +59,7 @@ impl Memory {
         self.packs.forget();
         self.raw.clear();
         self.earlier.clear();
+        self.fresh.clear();
         self.manifests.clear();
         self.names.clear();
     }

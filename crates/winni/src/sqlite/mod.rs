@@ -13,6 +13,7 @@ mod erase;
 mod error;
 mod exchange;
 mod exchanges;
+mod fresh;
 mod history;
 mod indexing;
 mod lines;
@@ -39,6 +40,7 @@ use crate::model::{
 };
 use crate::store::{Error, Result, Store, Watermark};
 use append::Writer;
+use fresh::Fresh;
 
 /// Calls that may wait for the writing thread; further callers wait for a place.
 const WRITER_QUEUE: usize = 16;
@@ -59,6 +61,7 @@ const MAX_TOGETHER: usize = 64;
 pub struct SqliteStore {
     jobs: mpsc::Sender<Job>,
     readers: Arc<Readers>,
+    fresh: Arc<Fresh>,
 }
 
 impl SqliteStore {
@@ -77,12 +80,14 @@ impl SqliteStore {
             Ok::<_, Error>((writer, path))
         });
         let (writer, path) = opened.await.map_err(stopped)??;
+        let fresh = writer.fresh();
         let (jobs, queue) = mpsc::channel(WRITER_QUEUE);
         std::thread::Builder::new()
             .name("winni-writer".into())
             .spawn(move || run_writer(writer, queue))
             .map_err(|e| Error::Unavailable(format!("cannot start a thread: {e}")))?;
-        Ok(Self { jobs, readers: Arc::new(Readers { path, tenant: schema::DEFAULT_TENANT, idle: Mutex::default() }) })
+        let readers = Arc::new(Readers { path, tenant: schema::DEFAULT_TENANT, idle: Mutex::default() });
+        Ok(Self { jobs, readers, fresh })
     }
 
     /// Runs `work` on the writing thread, after what was asked before.
@@ -189,7 +194,8 @@ impl Store for SqliteStore {
     }
 
     async fn index_pending(&self, max: usize) -> Result<usize> {
-        let entries = self.read(move |connection, tenant| indexing::waiting(connection, tenant, max)).await?;
+        let fresh = self.fresh.clone();
+        let entries = self.read(move |connection, tenant| indexing::waiting(connection, tenant, &fresh, max)).await?;
         if entries.is_empty() {
             return Ok(0);
         }

@@ -44,6 +44,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(path, flags)?;
     configure(&connection)?;
+    // There are several of them, and what they read mostly lies in the kernel's memory.
+    connection.pragma_update(None, "cache_size", -4_096)?;
     connection.pragma_update(None, "query_only", "on")?;
     Ok(connection)
 }

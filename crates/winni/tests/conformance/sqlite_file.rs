@@ -157,3 +157,37 @@ fn captured(line: &Value) -> CapturedExchange {
     head.headers = headers(response);
     exchange
 }
+
+/// Every word of the index: where it stands.
+fn indexed_words(lake: &Lake) -> Vec<(String, i64, String, i64)> {
+    let connection = Connection::open(file(lake)).unwrap();
+    connection
+        .execute_batch("CREATE VIRTUAL TABLE temp.words USING fts5vocab('main', 'message_words', 'instance')")
+        .unwrap();
+    let mut query = connection.prepare("SELECT term, doc, col, offset FROM temp.words ORDER BY 1, 2, 3, 4").unwrap();
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn messages_are_indexed_alike_from_memory_and_from_the_file() {
+    let mut indexed = Vec::new();
+    for from_file in [false, true] {
+        let mut lake = lake().await;
+        let mut agent = Agent::new("s");
+        let call = json!({"type":"tool_use","id":"t1","name":"Grep","input":{"pattern":"needle"}});
+        let first = stream(&[json!({"type":"text","text":"I look"}), call.clone()], true);
+        let called = json!({"role":"assistant","content":[{"type":"text","text":"I look"}, call]});
+        let result = json!({"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"42 straws"}]});
+        lake.record(agent.ask(&[user("find the haystack")], &first)).await;
+        lake.record(agent.ask(&[user("find the haystack"), called, result], &says("done"))).await;
+        match from_file {
+            false => lake.index().await,
+            // Another process remembers nothing.
+            true => while lake.again().await.index_pending(1).await.unwrap() > 0 {},
+        }
+        indexed.push(indexed_words(&lake));
+    }
+    assert_eq!(indexed[0], indexed[1]);
+    assert!(indexed[0].iter().any(|(word, ..)| word == "straws"));
+}
