@@ -12,9 +12,10 @@ use crate::upstream;
 
 const STORED: &str = "iccm_drained_items_total";
 const WAITING: &str = "iccm_spool_pending_bytes";
+const CAPTURED: [&str; 2] = ["iccm_request_bytes_total", "iccm_response_bytes_total"];
 
-/// Sessions that come to a backlog of 1 GB.
-const SESSIONS_PER_GB: f64 = 330.0;
+/// Sessions that come to 1 GB of bodies, with some to spare.
+const SESSIONS_PER_GB: f64 = 400.0;
 
 pub(crate) async fn measure(lab: &Path, upstream: SocketAddr, gigabytes: f64, seconds: u64) -> anyhow::Result<()> {
     println!("\n**The drain**, on agents' exchanges\n");
@@ -52,18 +53,24 @@ async fn fill(folder: &Path, upstream: SocketAddr, pool: &Rc<Pool>, bytes: f64) 
     let mut exchanges = 0;
     let idle = peer.rss_mb();
     peer.reset_peak();
-    while peer.metric(WAITING).await? < bytes {
+    while captured(&peer).await? < bytes {
         let measured = load::run(peer.address, &load::AGENTS, pool, Duration::from_secs(1)).await?;
         anyhow::ensure!(measured.wrong == 0, "wrong answers");
         exchanges += measured.requests;
     }
     println!(
-        "- Without a database: {exchanges} exchanges, {:.2} GB in the spool; memory {idle:.0} MB idle, {:.0} MB at most.",
+        "- Without a database: {exchanges} exchanges, {:.2} GB of bodies, {:.2} GB in the spool, which writes what it holds \
+         only once; memory {idle:.0} MB idle, {:.0} MB at most.",
+        captured(&peer).await? / 1e9,
         peer.metric(WAITING).await? / 1e9,
         peer.peak_mb()
     );
     peer.kill();
     Ok(())
+}
+
+async fn captured(peer: &Peer) -> anyhow::Result<f64> {
+    Ok(peer.metric(CAPTURED[0]).await? + peer.metric(CAPTURED[1]).await?)
 }
 
 /// Starts again with a database and waits until nothing of the backlog is left.
