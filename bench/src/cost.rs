@@ -16,23 +16,21 @@ const SESSIONS: usize = 160;
 pub(crate) async fn measure(
     peers: &[Peer],
     upstream: SocketAddr,
-    cases: &[&Case],
+    case: &Case,
     rounds: usize,
     seconds: u64,
 ) -> anyhow::Result<()> {
-    for case in cases {
-        let mut results: Vec<Vec<Measured>> = peers.iter().map(|_| Vec::new()).collect();
-        for _ in 0..rounds {
-            // New sessions for each round: what a recorder has stored once costs less the next time.
-            let pool = Rc::new(Pool::of(load::seed(), if case.name == load::AGENTS.name { SESSIONS } else { 0 }));
-            upstream::prepare(upstream, pool.seeds()).await?;
-            for (peer, results) in peers.iter().zip(&mut results) {
-                pool.rewind();
-                results.push(one(peer, case, &pool, seconds).await?);
-            }
+    let mut results: Vec<Vec<Measured>> = peers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        // New sessions for each round: what a recorder has stored once costs less the next time.
+        let pool = Rc::new(Pool::of(load::seed(), if case.name == load::AGENTS.name { SESSIONS } else { 0 }));
+        upstream::prepare(upstream, pool.seeds()).await?;
+        for (peer, results) in peers.iter().zip(&mut results) {
+            pool.rewind();
+            results.push(one(peer, case, &pool, seconds).await?);
         }
-        print(case, peers, &results);
     }
+    print(case, peers, &results);
     Ok(())
 }
 

@@ -72,15 +72,17 @@ async fn run(wanted: &Wanted) -> anyhow::Result<()> {
     let lab = tempfile::tempdir()?;
     let upstream = process::Child::upstream()?;
     let to = upstream.address;
-    if wanted.part("cost") || wanted.part("latency") {
-        let peers = peers::start(lab.path(), to)?;
-        if wanted.part("cost") {
-            cost::measure(&peers, to, &wanted.cases(), wanted.rounds, wanted.seconds).await?;
+    if wanted.part("cost") {
+        for case in wanted.cases() {
+            // New ones for each case: a peak is to be that of the case, and not of what went before.
+            let peers = peers::start(&lab.path().join(case.name), to)?;
+            cost::measure(&peers, to, case, wanted.rounds, wanted.seconds).await?;
         }
-        if wanted.part("latency") {
-            let peers: Vec<_> = peers.iter().filter(|peer| peer.name != "mitmproxy").collect();
-            latency::measure(&peers, wanted.rounds, wanted.seconds).await?;
-        }
+    }
+    if wanted.part("latency") {
+        let peers = peers::start(&lab.path().join("latency"), to)?;
+        let peers: Vec<_> = peers.iter().filter(|peer| peer.name != "mitmproxy").collect();
+        latency::measure(&peers, wanted.rounds, wanted.seconds).await?;
     }
     if wanted.part("power") {
         power::measure(lab.path(), to, wanted.rounds, wanted.seconds).await?;

@@ -71,7 +71,7 @@ pub(crate) fn start(lab: &Path, upstream: SocketAddr) -> anyhow::Result<Vec<Peer
     let plain: [(_, Proxy); 3] = [("nginx", nginx), ("HAProxy", haproxy), ("mitmproxy", mitmproxy)];
     for (name, command) in plain {
         let folder = lab.join(name);
-        std::fs::create_dir(&folder)?;
+        std::fs::create_dir_all(&folder)?;
         let address = free_address()?;
         match command(&folder, address, upstream).and_then(|mut command| Child::start(&mut command, address)) {
             Ok(child) => peers.push(Peer { name, address, child: Some(child), works_behind: false }),
