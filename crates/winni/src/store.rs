@@ -108,7 +108,8 @@ pub trait Store: Send + Sync {
     /// it has no such part (no response came) or its content was erased.
     async fn part(&self, id: Uuid, part: Part, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>>;
 
-    /// Ranked search over distinct messages: hits and the total number.
+    /// Ranked search over distinct messages: hits and the total number, which is counted up to
+    /// [`crate::search::MAX_COUNTED`].
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)>;
 
     /// Erases a conversation's content: messages, bodies and heads of its exchanges. What other conversations share

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::tz::TimeZone;
 use winni::model::{SearchHit, SearchQuery, Timestamp};
-use winni::search::moment;
+use winni::search::{MAX_COUNTED, moment};
 
 use super::reading;
 use crate::config::{Config, Environment};
@@ -86,6 +86,9 @@ pub(super) async fn run(args: SearchArgs, config: &Config, env: &Environment) ->
 fn summary(shown: u64, total: u64) -> String {
     match (shown, total) {
         (_, 0) => "nothing found".into(),
+        (shown, MAX_COUNTED) => {
+            format!("{} of more than {} messages", quantity::count(shown), quantity::count(MAX_COUNTED))
+        }
         (shown, total) if shown < total => {
             format!("{} of {}; --limit shows more", quantity::count(shown), quantity::counted(total, "message"))
         }

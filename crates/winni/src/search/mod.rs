@@ -10,3 +10,6 @@ pub(crate) mod names;
 pub(crate) mod query;
 pub(crate) mod snippet;
 pub(crate) mod tokens;
+
+/// A search's matches are counted up to so many: who found more narrows the search, and counting takes time.
+pub const MAX_COUNTED: u64 = 100_000;

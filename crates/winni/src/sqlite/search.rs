@@ -3,51 +3,63 @@
 //! Counting and finding need the index alone as long as the query narrows by what a document is marked with; moments,
 //! models and projects are looked up for each match. A file holds one tenant's words.
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::indexing::{TITLE, role_mark, session_mark};
 use super::reading::{AFTER_MESSAGE, ContentReader, MESSAGE_COLUMNS, MessageRow, metadata_of};
 use crate::conversation::identity::Role;
 use crate::conversation::text;
 use crate::model::{SearchHit, SearchQuery};
+use crate::search::MAX_COUNTED;
 use crate::search::names::{ERROR_MARK, model_matches, project_matches, tool_mark};
 use crate::search::query::{self, Condition, Filter, Query, Term};
 use crate::search::snippet;
 use crate::store::Result;
 
-/// Ranking weighs each match. Beyond so many the newest are weighed and stand before the rest, which is by time.
-const MAX_RANKED: u64 = 2_000;
+/// So many matches are weighed against each other. Of more, those whose words all stand in titles and in what the user
+/// wrote come first, and the newest of them: weighing takes longer the more there are and tells less.
+const MAX_WEIGHED: u64 = 1_000;
 
 /// How much more a word in the title, in the user's and in the model's words tells than one in a dump of a tool; marks are
 /// no words.
-const RANK: &str = "bm25(message_words, 40.0, 16.0, 8.0, 1.0, 0.0)";
+const WEIGHT: &str = "bm25(message_words, 40.0, 16.0, 8.0, 1.0, 0.0)";
 
 pub(super) fn search(connection: &Connection, tenant: i64, query: &SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
     let parsed = query::parse(query)?;
     let Some(matching) = Matching::of(connection, tenant, &parsed)? else {
         return Ok((Vec::new(), 0));
     };
-    let total = matching.count(connection)?;
-    let messages = matching.page(connection, &parsed, total, query.offset, query.limit)?;
+    let total = matching.count(&matching.any())?;
+    let messages = match (parsed.has_words(), total <= MAX_WEIGHED) {
+        (true, true) => matching.weighed(query.offset, query.limit)?,
+        (true, false) => matching.in_tiers(query.offset, query.limit)?,
+        (false, _) => matching.newest(&matching.any(), 0.0, query.offset, query.limit)?,
+    };
     let mut reader = ContentReader::new(connection, tenant);
     let hits = messages.into_iter().map(|(message, rank)| hit(connection, tenant, &parsed, message, rank, &mut reader));
     Ok((hits.collect::<Result<_>>()?, total))
 }
 
-/// A query in SQL: which rows of `message_words w` match.
-struct Matching {
-    /// `FROM …  WHERE …`
-    from: String,
-    parameters: Vec<Sql>,
+const EVERYWHERE: &str = "{title user assistant rest}";
+const BY_PEOPLE: &str = "{title user}";
+
+/// A query in SQL and FTS5's language: which rows of `message_words` match.
+struct Matching<'q> {
+    connection: &'q Connection,
+    wanted: Vec<&'q Term>,
+    /// What the marks must be; never empty where no word is wanted.
+    marks: Vec<String>,
+    unwanted: Vec<String>,
+    rows: Rows<'q>,
 }
 
-impl Matching {
+impl<'q> Matching<'q> {
     /// `None` if nothing can match.
-    fn of(connection: &Connection, tenant: i64, query: &Query) -> Result<Option<Self>> {
-        let mut wanted: Vec<String> = query.terms.iter().filter(|t| !t.excluded).map(words).collect();
-        let mut unwanted: Vec<String> = query.terms.iter().filter(|t| t.excluded).map(words).collect();
-        let mut rows = Rows { connection, tenant, sql: String::new(), parameters: Vec::new() };
+    fn of(connection: &'q Connection, tenant: i64, query: &'q Query) -> Result<Option<Self>> {
+        let mut marks = Vec::new();
+        let mut unwanted: Vec<String> =
+            query.terms.iter().filter(|t| t.excluded).map(|term| words(term, EVERYWHERE)).collect();
+        let mut rows = Rows { connection, tenant, sql: String::new(), of_conversations: false };
         for condition in &query.conditions {
             let Some(mark) = mark(connection, tenant, &condition.filter)? else {
                 rows.narrow(condition)?;
@@ -57,86 +69,86 @@ impl Matching {
                 (true, true) => {}
                 (true, false) => return Ok(None),
                 (false, true) => unwanted.push(format!("marks : {mark}")),
-                (false, false) => wanted.push(format!("marks : {mark}")),
+                (false, false) => marks.push(format!("marks : {mark}")),
             }
         }
-        if wanted.is_empty() {
+        let wanted: Vec<&Term> = query.terms.iter().filter(|t| !t.excluded).collect();
+        if wanted.is_empty() && marks.is_empty() {
             let roles: Vec<String> = (0..Role::ALL.len()).map(role_mark).collect();
-            wanted.push(format!("marks : ({})", roles.join(" OR ")));
+            marks.push(format!("marks : ({})", roles.join(" OR ")));
         }
-        let mut expression = wanted.join(" AND ");
-        if !unwanted.is_empty() {
-            expression = format!("({expression}) NOT ({})", unwanted.join(" OR "));
-        }
-        let mut parameters = vec![Sql::Text(expression)];
-        let mut from = String::from("FROM message_words ");
-        if !rows.sql.is_empty() {
-            from.push_str("CROSS JOIN message m ON m.id = message_words.rowid CROSS JOIN conversation c ON c.id = m.conversation ");
-        }
-        from.push_str("WHERE message_words MATCH ?1");
-        from.push_str(&rows.sql);
-        parameters.append(&mut rows.parameters);
-        Ok(Some(Self { from, parameters }))
+        Ok(Some(Self { connection, wanted, marks, unwanted, rows }))
     }
 
-    fn count(&self, connection: &Connection) -> Result<u64> {
-        let mut query = connection.prepare_cached(&format!("SELECT count(*) {}", self.from))?;
-        Ok(query.query_row(params_from_iter(&self.parameters), |row| row.get::<_, i64>(0))? as u64)
+    /// All that matches.
+    fn any(&self) -> String {
+        self.expression(EVERYWHERE, &[])
     }
 
-    /// A page of the ranked matches: message and rank.
-    fn page(
-        &self,
-        connection: &Connection,
-        query: &Query,
-        total: u64,
-        offset: u64,
-        limit: u64,
-    ) -> Result<Vec<(i64, f64)>> {
-        let newest = "ORDER BY message_words.rowid DESC";
-        let ranked_of = if query.has_words() { MAX_RANKED.min(total) } else { 0 };
-        let mut page = Vec::new();
-        if offset < ranked_of {
-            let sql = format!(
-                "SELECT id, weight FROM (SELECT message_words.rowid AS id, {RANK} AS weight {} {newest} LIMIT {MAX_RANKED})
-                 ORDER BY weight, id DESC",
-                self.from
-            );
-            self.rows(connection, &sql, offset, limit.min(ranked_of - offset), &mut page)?;
+    /// What matches with all its words in these columns, and none of `others`.
+    fn expression(&self, columns: &str, others: &[String]) -> String {
+        let words = self.wanted.iter().map(|term| words(term, columns));
+        let wanted: Vec<String> = words.chain(self.marks.iter().cloned()).collect();
+        let unwanted = [self.unwanted.as_slice(), others].concat();
+        match unwanted.is_empty() {
+            true => wanted.join(" AND "),
+            false => format!("({}) NOT ({})", wanted.join(" AND "), unwanted.join(" OR ")),
         }
-        let missing = limit - page.len() as u64;
-        if missing > 0 && total > ranked_of {
-            let sql = format!("SELECT message_words.rowid, 0.0 {} {newest}", self.from);
-            self.rows(connection, &sql, offset.max(ranked_of), missing, &mut page)?;
+    }
+
+    fn from(&self) -> String {
+        let message = "CROSS JOIN message m ON m.id = message_words.rowid";
+        let joins = match (self.rows.sql.is_empty(), self.rows.of_conversations) {
+            (true, _) => String::new(),
+            (false, false) => message.to_owned(),
+            (false, true) => format!("{message} CROSS JOIN conversation c ON c.id = m.conversation"),
+        };
+        format!("FROM message_words {joins} WHERE message_words MATCH ?1 {}", self.rows.sql)
+    }
+
+    fn count(&self, expression: &str) -> Result<u64> {
+        let sql = format!("SELECT count(*) FROM (SELECT 1 {} LIMIT {MAX_COUNTED})", self.from());
+        let mut query = self.connection.prepare(&sql)?;
+        Ok(query.query_row([expression], |row| row.get::<_, i64>(0))? as u64)
+    }
+
+    /// A page of few matches, the most telling first: message and rank.
+    fn weighed(&self, offset: u64, limit: u64) -> Result<Vec<(i64, f64)>> {
+        let sql = format!("SELECT message_words.rowid, -{WEIGHT} {} ORDER BY 2 DESC, 1 DESC", self.from());
+        self.page(&sql, &self.any(), offset, limit)
+    }
+
+    /// A page of many matches: those in what people wrote, then the others.
+    fn in_tiers(&self, offset: u64, limit: u64) -> Result<Vec<(i64, f64)>> {
+        let by_people = self.expression(BY_PEOPLE, &[]);
+        let mut page = self.newest(&by_people, 1.0, offset, limit)?;
+        let found = page.len() as u64;
+        if found < limit {
+            let before = if found > 0 { offset + found } else { self.count(&by_people)? };
+            let words: Vec<String> = self.wanted.iter().map(|term| words(term, BY_PEOPLE)).collect();
+            let others = self.expression(EVERYWHERE, &[format!("({})", words.join(" AND "))]);
+            page.extend(self.newest(&others, 0.0, offset.saturating_sub(before), limit - found)?);
         }
         Ok(page)
     }
 
-    fn rows(
-        &self,
-        connection: &Connection,
-        sql: &str,
-        offset: u64,
-        limit: u64,
-        page: &mut Vec<(i64, f64)>,
-    ) -> Result<()> {
+    fn newest(&self, expression: &str, rank: f64, offset: u64, limit: u64) -> Result<Vec<(i64, f64)>> {
+        let sql = format!("SELECT message_words.rowid, {rank:.1} {} ORDER BY message_words.rowid DESC", self.from());
+        self.page(&sql, expression, offset, limit)
+    }
+
+    fn page(&self, sql: &str, expression: &str, offset: u64, limit: u64) -> Result<Vec<(i64, f64)>> {
         let [offset, limit] = [offset, limit].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        let mut query = connection.prepare_cached(&format!("{sql} LIMIT {limit} OFFSET {offset}"))?;
-        let rows = query.query_map(params_from_iter(&self.parameters), |row| {
-            // FTS5's rank is the better the smaller it is.
-            Ok((row.get(0)?, -row.get::<_, f64>(1)?))
-        })?;
-        for row in rows {
-            page.push(row?);
-        }
-        Ok(())
+        let mut query = self.connection.prepare(&format!("{sql} LIMIT ?2 OFFSET ?3"))?;
+        let rows = query.query_map(params![expression, limit, offset], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 }
 
-/// A term in FTS5's language. Words hold no ASCII character but letters and digits, so quoting them is enough.
-fn words(term: &Term) -> String {
+/// A term in these columns, in FTS5's language. Words hold no ASCII character but letters and digits, so quoting them is enough.
+fn words(term: &Term, columns: &str) -> String {
     let star = if term.prefix { " *" } else { "" };
-    format!("{{title user assistant rest}} : \"{}\"{star}", term.words.join(" "))
+    format!("{columns} : \"{}\"{star}", term.words.join(" "))
 }
 
 /// The mark that a filter asks for: empty if no message has it, `None` if it is nothing that documents are marked with.
@@ -163,7 +175,8 @@ struct Rows<'c> {
     connection: &'c Connection,
     tenant: i64,
     sql: String,
-    parameters: Vec<Sql>,
+    /// Whether the rows of `conversation c` are needed.
+    of_conversations: bool,
 }
 
 impl Rows<'_> {
@@ -193,6 +206,7 @@ impl Rows<'_> {
             }
             Filter::Role(_) | Filter::Tool(_) | Filter::Session(_) | Filter::HasError => return Ok(()),
         };
+        self.of_conversations |= matches!(condition.filter, Filter::Model(_) | Filter::Project(_));
         self.sql.push_str(&format!(" AND {not}{sql}"));
         Ok(())
     }

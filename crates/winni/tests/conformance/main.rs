@@ -55,6 +55,7 @@ macro_rules! behaviours {
                 lists_have_an_order_a_page_and_a_total,
                 hostile_texts_come_back_as_they_are,
                 a_large_conversation_comes_back_whole,
+                a_call_that_fails_leaves_those_beside_it_alone,
             }
             turns {
                 many_writers_give_out_turns_without_gap_or_double,
@@ -76,6 +77,7 @@ macro_rules! behaviours {
                 titles_and_what_people_said_come_before_dumps,
                 a_title_is_found_whenever_it_was_given,
                 results_have_pages_and_a_total,
+                more_matches_than_anyone_reads_have_an_order_too,
                 a_fork_s_inheritance_is_found_in_its_own_session,
             }
             erasing {

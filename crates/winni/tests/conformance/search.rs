@@ -271,3 +271,23 @@ pub(crate) async fn a_fork_s_inheritance_is_found_in_its_own_session(mut lake: L
     assert_eq!(lake.found("egret session:s2").await, ["egret"]);
     assert_eq!(lake.found("egret").await.len(), 1);
 }
+
+pub(crate) async fn more_matches_than_anyone_reads_have_an_order_too(lake: Lake) {
+    let mut messages = vec![message(Role::User, "which plover"), message(Role::User, "that plover")];
+    messages.extend((0..1_200).map(|n| message(Role::Assistant, &format!("plover {n}"))));
+    let untitled = NewConversation { metadata: json!({"title": "birds"}), ..NewConversation::default() };
+    lake.store.store_messages(Destination::New(untitled), messages).await.unwrap();
+    lake.index().await;
+    let mut paged = Vec::new();
+    for offset in (0..1_300).step_by(100) {
+        let query = SearchQuery { text: "plover".into(), limit: 100, offset, ..SearchQuery::default() };
+        let (hits, total) = lake.store.search(query).await.unwrap();
+        assert_eq!(total, 1_202);
+        paged.extend(hits.into_iter().map(|h| h.turn));
+    }
+    let mut first = paged[..2].to_vec();
+    first.sort_unstable();
+    assert_eq!(first, [1, 2], "what the user wrote stands before what others did");
+    paged.sort_unstable();
+    assert_eq!(paged, (1..=1_202).collect::<Vec<u64>>());
+}

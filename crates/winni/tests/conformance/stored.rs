@@ -152,3 +152,23 @@ pub(crate) async fn a_large_conversation_comes_back_whole(lake: Lake) {
         turns.iter().map(|t| &t.content).eq(texts.iter().map(|t| Value::from(t.as_str())).collect::<Vec<_>>().iter())
     );
 }
+
+pub(crate) async fn a_call_that_fails_leaves_those_beside_it_alone(lake: Lake) {
+    let id = lake.keep("s", &[]).await;
+    let call = |n: u64| {
+        let store = lake.store.clone();
+        let wish = n.is_multiple_of(3).then_some(1_000);
+        let messages = vec![message(Role::User, "good"), NewMessage { turn: wish, ..message(Role::User, "good") }];
+        tokio::spawn(async move { store.store_messages(Destination::Existing(id), messages).await })
+    };
+    let calls: Vec<_> = (0..30).map(call).collect();
+    let mut refused = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok((_, stored)) => assert_eq!(stored[1].turn, stored[0].turn + 1),
+            Err(Error::Invalid(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((refused, lake.said(id).await.len()), (10, 40));
+}
