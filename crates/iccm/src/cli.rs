@@ -2,6 +2,7 @@
 
 mod conversations;
 mod delete;
+mod dewey;
 mod doctor;
 mod exchange;
 mod exchanges;
@@ -22,6 +23,7 @@ use url::Url;
 
 use crate::config::{self, Config, ConfigError, Durability, Environment, Flags, Listen, WhenSpoolFull};
 use crate::telemetry::Log;
+use up::Parts;
 
 /// A flight recorder for AI agents: records what an agent and its model API say to each other, byte for byte, and
 /// makes the record useful.
@@ -72,6 +74,14 @@ pub(crate) struct RecorderArgs {
     allow_remote: bool,
 }
 
+/// Where Dewey is; on the commands that run it.
+#[derive(Args, Clone, Default)]
+pub(crate) struct DeweyArgs {
+    /// Where Dewey, the MCP server, listens [env: ICCM_DEWEY_LISTEN] [default: 127.0.0.1:9020]
+    #[arg(long, value_name = "ADDR", value_parser = config::parse_listen)]
+    dewey_listen: Option<Listen>,
+}
+
 /// Everything that `iccm` can be told to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -79,6 +89,8 @@ pub(crate) enum Command {
     Up(up::UpArgs),
     /// Run the recording gateway alone
     Kgb(up::UpArgs),
+    /// Run Dewey alone: conversations and startup contexts as an MCP server
+    Dewey(dewey::DeweyCommandArgs),
     /// Run COMMAND with everything that it says to model APIs on record
     Run(run::RunArgs),
     /// Join many MCP servers into one, on standard input and output; --config names the mcpServers file [env:
@@ -115,15 +127,22 @@ impl Cli {
         };
         // The relay's `--config` is another file.
         let config = self.place.config.clone().filter(|_| !matches!(self.command, Command::Relay(_)));
+        let (dewey, allow_remote) = match &self.command {
+            Command::Up(args) | Command::Kgb(args) => (args.dewey.clone(), recorder.allow_remote),
+            Command::Dewey(args) => (args.dewey.clone(), args.allow_remote),
+            Command::Doctor(args) => (args.dewey.clone(), recorder.allow_remote),
+            _ => (DeweyArgs::default(), recorder.allow_remote),
+        };
         Flags {
             config,
             data_dir: self.place.data_dir.clone(),
             database: self.place.database.clone(),
             upstream: recorder.upstream,
             gateway_listen: recorder.gateway_listen,
+            dewey_listen: dewey.dewey_listen,
             durability: recorder.durability,
             when_spool_full: recorder.when_spool_full,
-            allow_remote: recorder.allow_remote,
+            allow_remote,
         }
     }
 }
@@ -142,7 +161,7 @@ impl Command {
     /// What is logged where the environment does not say: servers tell what they do, other commands only what is wrong.
     pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
-            Command::Up(_) | Command::Kgb(_) | Command::Relay(_) => "info",
+            Command::Up(_) | Command::Kgb(_) | Command::Dewey(_) | Command::Relay(_) => "info",
             _ => "warn",
         }
     }
@@ -160,7 +179,9 @@ impl Command {
             _ => config?,
         };
         match self {
-            Command::Up(args) | Command::Kgb(args) => up::run(args, &config).await,
+            Command::Up(args) => up::run(args, &config, Parts::All).await,
+            Command::Kgb(args) => up::run(args, &config, Parts::Kgb).await,
+            Command::Dewey(args) => dewey::run(args, &config).await,
             Command::Run(args) => run::run(args, config, &env, &log).await,
             Command::Conversations(args) => conversations::run(args, &config, &env).await,
             Command::Show(args) => show::run(args, &config, &env).await,

@@ -36,6 +36,9 @@ const SHIPPED_PROVIDERS: [(&str, &str); 5] = [
 
 const DEFAULT_UPSTREAM: &str = "https://api.anthropic.com";
 const DEFAULT_LISTEN: &str = "127.0.0.1:8089";
+const DEFAULT_DEWEY_LISTEN: &str = "127.0.0.1:9020";
+/// Inside the data folder.
+const DEFAULT_IMPORT_FOLDER: &str = "import";
 
 /// What is wrong with the configuration, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +108,12 @@ pub(crate) struct Config {
     pub(crate) upstream: Setting<Url>,
     /// Where the HTTP gateway listens.
     pub(crate) gateway_listen: Setting<Listen>,
+    /// Where Dewey listens.
+    pub(crate) dewey_listen: Setting<Listen>,
+    /// The names, beside loopback ones, under which clients may reach the MCP servers.
+    pub(crate) allowed_hosts: Setting<Vec<String>>,
+    /// Where files of messages may be read from; none for the one inside the data folder.
+    import_folders: Setting<Vec<PathBuf>>,
     /// What must be true of bytes before they are passed on.
     pub(crate) durability: Setting<Durability>,
     /// What happens to traffic that cannot be recorded.
@@ -145,6 +154,7 @@ pub(crate) struct Flags {
     pub(crate) database: Option<String>,
     pub(crate) upstream: Option<Url>,
     pub(crate) gateway_listen: Option<Listen>,
+    pub(crate) dewey_listen: Option<Listen>,
     pub(crate) durability: Option<Durability>,
     pub(crate) when_spool_full: Option<WhenSpoolFull>,
     pub(crate) allow_remote: bool,
@@ -218,6 +228,9 @@ impl Config {
             ("data_dir", self.data_dir.value != new.data_dir.value),
             ("database_url", self.database_url.value != new.database_url.value),
             ("gateway_listen", self.gateway_listen.value != new.gateway_listen.value),
+            ("dewey_listen", self.dewey_listen.value != new.dewey_listen.value),
+            ("allowed_hosts", self.allowed_hosts.value != new.allowed_hosts.value),
+            ("import_folders", self.import_folders.value != new.import_folders.value),
             ("durability", self.durability.value != new.durability.value),
             ("when_spool_full", self.when_spool_full.value != new.when_spool_full.value),
         ];
@@ -244,6 +257,27 @@ impl Config {
         ))
     }
 
+    /// The address that Dewey is to listen on, if it may be listened on: whoever can reach it can read all conversations, and
+    /// delete them.
+    pub(crate) fn checked_dewey_listen(&self) -> Result<SocketAddr, String> {
+        let Listen(address) = self.dewey_listen.value;
+        if address.ip().is_loopback() || self.allow_remote.value {
+            return Ok(address);
+        }
+        Err(format!(
+            "refusing to listen on {address}: anyone who can reach it could read and delete every conversation through Dewey, \
+             which has no authentication yet; listen on 127.0.0.1, or add --allow-remote if the network is trusted"
+        ))
+    }
+
+    /// Where files of messages may be read from.
+    pub(crate) fn import_folders(&self) -> Vec<PathBuf> {
+        match self.import_folders.value.as_slice() {
+            [] => vec![self.data_dir.value.join(DEFAULT_IMPORT_FOLDER)],
+            folders => folders.to_vec(),
+        }
+    }
+
     fn shipped() -> Self {
         let providers = SHIPPED_PROVIDERS.iter().filter_map(|(name, url)| {
             let url = parse_upstream(url).ok()?;
@@ -255,6 +289,9 @@ impl Config {
             database_url: Setting::default("sqlite:".to_owned()),
             upstream: Setting::default(values::constant_url(DEFAULT_UPSTREAM)),
             gateway_listen: Setting::default(values::constant_listen(DEFAULT_LISTEN)),
+            dewey_listen: Setting::default(values::constant_listen(DEFAULT_DEWEY_LISTEN)),
+            allowed_hosts: Setting::default(Vec::new()),
+            import_folders: Setting::default(Vec::new()),
             durability: Setting::default(Durability::Process),
             when_spool_full: Setting::default(WhenSpoolFull::PassUnrecorded),
             upstream_ca_file: Setting::default(None),
@@ -273,6 +310,7 @@ impl Config {
         self.database_url.override_with(flags.database);
         self.upstream.override_with(flags.upstream);
         self.gateway_listen.override_with(flags.gateway_listen);
+        self.dewey_listen.override_with(flags.dewey_listen);
         self.durability.override_with(flags.durability);
         self.when_spool_full.override_with(flags.when_spool_full);
         self.allow_remote.override_with(flags.allow_remote.then_some(true));

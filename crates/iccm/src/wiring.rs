@@ -1,9 +1,10 @@
-//! The one place where the parts meet: recorder, gateway, drain and store.
+//! The one place where the parts meet: recorder, gateway, drain and store, and Dewey.
 //!
 //! Order matters. The gateway is bound before anything is said to be ready; the recorder lives before the gateway serves;
 //! the store may come whenever it can. At the end it goes the other way round: no more traffic, the life ended, the rest
 //! drained.
 
+pub(crate) mod dewey;
 mod late_store;
 pub(crate) mod pending;
 
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use winni::store::Store;
 
-use self::late_store::LateStore;
+pub(crate) use self::late_store::LateStore;
 use crate::config::Config;
 
 /// How long the end waits for the database: long enough for a long session, short enough for whoever waits at a prompt. What
@@ -117,6 +118,11 @@ impl Running {
     /// Sends requests from now on where this configuration says; what else it says needs a restart.
     pub(crate) fn reload(&self, config: &Config) -> Result<(), kgb::Error> {
         self.gateway.reload(&gateway_config(config))
+    }
+
+    /// The store, which may not be open yet.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
     }
 
     /// Which recorder this is in the record.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::RecorderArgs;
+use super::{DeweyArgs, RecorderArgs};
 use crate::config::{Config, ConfigError, Environment, unknown_variables};
 use crate::render::json_line;
 use crate::render::safe::one_line;
@@ -23,6 +23,8 @@ use crate::render::screen::{self, Screen};
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(super) recorder: RecorderArgs,
+    #[command(flatten)]
+    pub(super) dewey: DeweyArgs,
     /// JSON Lines, one a finding
     #[arg(long)]
     json: bool,

@@ -8,19 +8,22 @@ use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::RecorderArgs;
-use crate::config::{Config, Listen, parse_listen};
+use super::{DeweyArgs, RecorderArgs};
+use crate::config::{Config, Listen, Origin, parse_listen};
 use crate::render::json_line;
+use crate::wiring::dewey::DeweyServer;
 use crate::wiring::{self, Running};
 use crate::{render, shutdown};
 
 /// How long the database may take to open before that is worth a warning, and no reason to wait.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(super) recorder: RecorderArgs,
+    #[command(flatten)]
+    pub(super) dewey: DeweyArgs,
     #[command(flatten)]
     later: LaterArgs,
     /// One JSON line when ready
@@ -35,8 +38,6 @@ struct LaterArgs {
     #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
     spy_listen: Option<Listen>,
     #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
-    dewey_listen: Option<Listen>,
-    #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
     fiedler_listen: Option<Listen>,
     #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
     web_listen: Option<Listen>,
@@ -44,12 +45,7 @@ struct LaterArgs {
 
 impl LaterArgs {
     fn say_what_is_missing(&self) {
-        let parts = [
-            ("spy", &self.spy_listen),
-            ("dewey", &self.dewey_listen),
-            ("fiedler", &self.fiedler_listen),
-            ("web", &self.web_listen),
-        ];
+        let parts = [("spy", &self.spy_listen), ("fiedler", &self.fiedler_listen), ("web", &self.web_listen)];
         for (part, listen) in parts {
             if listen.is_some() {
                 tracing::warn!("--{part}-listen has no effect: this version has no {part} yet");
@@ -63,11 +59,21 @@ impl LaterArgs {
 struct Ready<'a> {
     event: &'static str,
     gateway: String,
+    /// Where Dewey is reached over HTTP; absent where it does not run.
+    dewey: Option<String>,
     data_dir: &'a str,
     recorder: Uuid,
 }
 
-pub(super) async fn run(args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
+/// What is to run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parts {
+    All,
+    /// The recorder alone.
+    Kgb,
+}
+
+pub(super) async fn run(args: UpArgs, config: &Config, parts: Parts) -> anyhow::Result<ExitCode> {
     args.later.say_what_is_missing();
     let listen = config.checked_listen().map_err(anyhow::Error::msg)?;
     // Before the gateway serves: a signal that comes early must find someone who listens.
@@ -77,7 +83,14 @@ pub(super) async fn run(args: UpArgs, config: &Config) -> anyhow::Result<ExitCod
     if let Err(why) = running.database_opens_within(DATABASE_PATIENCE).await {
         tracing::warn!("the database is not open; recording goes on into the spool and is stored when it is: {why}");
     }
-    announce(&running, config, args.json)?;
+    let dewey = match start_dewey(config, parts, &running).await {
+        Ok(dewey) => dewey,
+        Err(error) => {
+            running.stop().await;
+            return Err(error);
+        }
+    };
+    announce(&running, dewey.as_ref(), config, args.json)?;
     // Where there was a terminal, SIGHUP says that it is gone, and nobody is left to end us in another way.
     let has_terminal = io::stdin().is_terminal();
     while let Some(Some(())) = ended.run_until_cancelled(hangup.recv()).await {
@@ -87,8 +100,27 @@ pub(super) async fn run(args: UpArgs, config: &Config) -> anyhow::Result<ExitCod
         reload(&running, config);
     }
     tracing::info!("stopping: running exchanges may end, then the rest is stored");
+    if let Some(dewey) = dewey {
+        dewey.stop().await;
+    }
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Dewey beside the recorder. Recording must not fail because of it: where nobody asked for its address, a taken one is a
+/// warning.
+async fn start_dewey(config: &Config, parts: Parts, running: &Running) -> anyhow::Result<Option<DeweyServer>> {
+    if parts == Parts::Kgb {
+        return Ok(None);
+    }
+    match DeweyServer::start(config, running.store()).await {
+        Ok(dewey) => Ok(Some(dewey)),
+        Err(error) if config.dewey_listen.origin == Origin::Default => {
+            tracing::warn!("Dewey does not run, recording does: {error:#}; --dewey-listen gives it another address");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A configuration that is wrong changes nothing: a running recorder must not be lost to a typing error.
@@ -107,18 +139,19 @@ fn reload(running: &Running, config: &Config) {
 }
 
 /// Says that clients may come. Standard output may be closed (a service manager's): recording does not depend on it.
-fn announce(running: &Running, config: &Config, json: bool) -> anyhow::Result<()> {
+fn announce(running: &Running, dewey: Option<&DeweyServer>, config: &Config, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let said = if json {
         let ready = Ready {
             event: "ready",
             gateway: format!("http://{}", running.address()),
+            dewey: dewey.map(DeweyServer::url),
             data_dir: &config.data_dir.value.to_string_lossy(),
             recorder: running.recorder_id(),
         };
         json_line(&mut out, &ready)
     } else {
-        out.write_all(greeting(running, config).as_bytes()).map_err(anyhow::Error::from)
+        out.write_all(greeting(running, dewey, config).as_bytes()).map_err(anyhow::Error::from)
     };
     match said.and_then(|()| out.flush().map_err(anyhow::Error::from)) {
         Err(error) if !render::is_broken_pipe(&error) => Err(error),
@@ -126,10 +159,11 @@ fn announce(running: &Running, config: &Config, json: bool) -> anyhow::Result<()
     }
 }
 
-fn greeting(running: &Running, config: &Config) -> String {
+fn greeting(running: &Running, dewey: Option<&DeweyServer>, config: &Config) -> String {
     let address = running.address();
+    let dewey = dewey.map(|dewey| format!("  dewey      {}\n", dewey.url())).unwrap_or_default();
     format!(
-        "iccm is recording.\n\n  gateway    http://{address} -> {}\n  providers  {}\n  record     {}\n\n\
+        "iccm is recording.\n\n  gateway    http://{address} -> {}\n  providers  {}\n{dewey}  record     {}\n\n\
          Point a client at it:\n\n  ANTHROPIC_BASE_URL=http://{address} claude\n\nCtrl-C ends it.\n",
         config.upstream.value.as_str().trim_end_matches('/'),
         config.providers.keys().map(|name| format!("/{name}")).collect::<Vec<_>>().join(" "),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::values::{
-    nearest, parse_bool, parse_database, parse_durability, parse_listen, parse_provider_name, parse_upstream,
-    parse_when_spool_full,
+    nearest, parse_bool, parse_database, parse_durability, parse_folders, parse_hosts, parse_listen,
+    parse_provider_name, parse_upstream, parse_when_spool_full,
 };
 use super::{Config, ConfigError, Environment, Origin, Setting};
 
@@ -16,11 +16,14 @@ struct Key {
     set: fn(&mut Config, &str, Origin) -> Result<(), String>,
 }
 
-const KEYS: [Key; 17] = [
+const KEYS: [Key; 20] = [
     Key { name: "data_dir", set: |c, text, origin| put(&mut c.data_dir, parse_path(text), origin) },
     Key { name: "database_url", set: |c, text, origin| put(&mut c.database_url, parse_database(text), origin) },
     Key { name: "upstream", set: |c, text, origin| put(&mut c.upstream, parse_upstream(text), origin) },
     Key { name: "gateway_listen", set: |c, text, origin| put(&mut c.gateway_listen, parse_listen(text), origin) },
+    Key { name: "dewey_listen", set: |c, text, origin| put(&mut c.dewey_listen, parse_listen(text), origin) },
+    Key { name: "allowed_hosts", set: |c, text, origin| put(&mut c.allowed_hosts, parse_hosts(text), origin) },
+    Key { name: "import_folders", set: |c, text, origin| put(&mut c.import_folders, parse_folders(text), origin) },
     Key { name: "durability", set: |c, text, origin| put(&mut c.durability, parse_durability(text), origin) },
     Key {
         name: "when_spool_full",

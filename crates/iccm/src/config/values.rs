@@ -1,6 +1,7 @@
 //! What the values may be. Each parser's error says what the value must be, so that it reads after the key's name.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 pub(crate) use kgb::WhenSpoolFull;
 use url::Url;
@@ -35,6 +36,27 @@ pub(crate) fn parse_listen(text: &str) -> Result<Listen, String> {
         return Ok(Listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
     }
     text.parse().map(Listen).map_err(|_| wrong())
+}
+
+/// Host names, commas between them.
+pub(super) fn parse_hosts(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    match names.iter().find(|name| !is_name(name)) {
+        Some(wrong) => {
+            Err(format!("must be host names like dewey.example, commas between them and no port, not `{wrong}`"))
+        }
+        None => Ok(names.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+/// Absolute folders, separated as in `PATH`.
+pub(super) fn parse_folders(text: &str) -> Result<Vec<PathBuf>, String> {
+    let folders: Vec<PathBuf> = std::env::split_paths(text).filter(|folder| !folder.as_os_str().is_empty()).collect();
+    match folders.iter().find(|folder| !folder.is_absolute()) {
+        Some(wrong) => Err(format!("must be absolute folders, colons between them, not `{}`", wrong.display())),
+        None => Ok(folders),
+    }
 }
 
 /// An http or https base URL without credentials, query or fragment.
@@ -131,6 +153,15 @@ mod tests {
         assert_eq!(parse_listen("[::1]:8089").map(|l| l.0.to_string()), Ok("[::1]:8089".into()));
         assert!(parse_listen("example.com:80").is_err());
         assert!(parse_listen(":80").is_err());
+    }
+
+    #[test]
+    fn hosts_are_names_and_folders_are_absolute() {
+        assert_eq!(parse_hosts("dewey, a.example,"), Ok(vec!["dewey".into(), "a.example".into()]));
+        assert!(parse_hosts("dewey:9020").is_err());
+        assert!(parse_hosts("http://dewey").is_err());
+        assert_eq!(parse_folders("/a:/b"), Ok(vec!["/a".into(), "/b".into()]));
+        assert!(parse_folders("/a:b").is_err());
     }
 
     #[test]

@@ -189,13 +189,25 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn an_address_for_a_part_that_is_not_there_is_taken_and_told() {
     let place = Place::new();
-    let words = ["up", "--json", "--gateway-listen", "127.0.0.1:0", "--dewey-listen", "127.0.0.1:0"];
+    let words = ["up", "--json", "--gateway-listen", "127.0.0.1:0", "--fiedler-listen", "127.0.0.1:0"];
     let mut up = place.start(&words);
     up.ready();
     up.signal(Signal::TERM);
     let (code, said) = up.finish();
     assert_eq!(code, Some(0));
-    assert!(said.contains("--dewey-listen has no effect"), "{said}");
+    assert!(said.contains("--fiedler-listen has no effect"), "{said}");
+}
+
+#[test]
+fn a_taken_address_of_dewey_is_an_error_where_it_was_asked_for() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let words = ["up", "--gateway-listen", "127.0.0.1:0", "--dewey-listen", &address];
+    let output = place.run(&words);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("Dewey cannot start: cannot listen on {address}")), "{said}");
 }
 
 #[test]
@@ -203,7 +215,8 @@ fn the_doctor_tells_what_is_in_order_and_what_is_not() {
     let place = Place::new();
     let upstream = format!("http://{}", model_api(Some("")));
     let findings = |upstream: &str, code: i32| -> Vec<Value> {
-        let words = ["doctor", "--json", "--upstream", upstream, "--gateway-listen", "127.0.0.1:0"];
+        let listen = ["--gateway-listen", "127.0.0.1:0", "--dewey-listen", "127.0.0.1:0"];
+        let words = [&["doctor", "--json", "--upstream", upstream], &listen[..]].concat();
         let output = place.run(&words);
         assert_eq!(output.status.code(), Some(code), "{}", stdout(&output));
         stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -212,7 +225,7 @@ fn the_doctor_tells_what_is_in_order_and_what_is_not() {
         findings.iter().find(|finding| finding["check"] == check).unwrap()["level"].as_str().unwrap().to_owned()
     };
     let good = findings(&upstream, 0);
-    for check in ["configuration", "data folder", "database", "gateway", "upstream", "client set-up"] {
+    for check in ["configuration", "data folder", "database", "gateway", "dewey", "upstream", "client set-up"] {
         assert_eq!(level(&good, check), "good", "{good:?}");
     }
     let bad = findings("http://127.0.0.1:9", 1);

@@ -64,7 +64,8 @@ impl Place {
     /// Starts `iccm up` on a free port and waits until it is ready.
     pub(crate) fn up(&self, upstream: SocketAddr) -> (Started, SocketAddr) {
         let upstream = format!("http://{upstream}");
-        let mut up = self.start(&["up", "--json", "--gateway-listen", "127.0.0.1:0", "--upstream", &upstream]);
+        let listen = ["--gateway-listen", "127.0.0.1:0", "--dewey-listen", "127.0.0.1:0"];
+        let mut up = self.start(&[&["up", "--json", "--upstream", &upstream], &listen[..]].concat());
         let address = up.ready();
         (up, address)
     }

@@ -27,11 +27,11 @@ fn help_and_version_succeed() {
     let place = Place::new();
     let help = place.run(&["--help"]);
     assert!(help.status.success());
-    for command in ["up", "run", "show", "search", "doctor"] {
+    for command in ["up", "dewey", "run", "show", "search", "doctor"] {
         assert!(stdout(&help).contains(&format!("\n  {command} ")), "{command}");
     }
     // Commands come with their parts; none is advertised before.
-    for command in ["dewey", "fiedler", "web", "relay", "replay"] {
+    for command in ["fiedler", "web", "relay", "replay"] {
         assert!(!stdout(&help).contains(&format!("\n  {command} ")), "{command}");
     }
     assert!(stdout(&place.run(&["--version"])).starts_with("iccm "));
@@ -71,6 +71,8 @@ fn listening_for_other_machines_needs_to_be_allowed() {
         let output = place.run(&[command, "--gateway-listen", "0.0.0.0:0"]);
         assert_fails(&output, 1, &["refusing to listen on 0.0.0.0:0", "--allow-remote"]);
     }
+    let output = place.run(&["dewey", "--dewey-listen", "0.0.0.0:0"]);
+    assert_fails(&output, 1, &["refusing to listen on 0.0.0.0:0", "--allow-remote"]);
     let output = place.run(&["run", "--gateway-listen", "[::]:0", "true"]);
     assert_fails(&output, 1, &["--allow-remote"]);
     assert!(!place.data_dir().exists());

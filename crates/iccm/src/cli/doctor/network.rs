@@ -1,4 +1,4 @@
-//! The port to listen on, and the upstream to forward to.
+//! The ports to listen on, and the upstream to forward to.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,25 +21,29 @@ const HEALTH_BYTES: usize = 64 * 1024;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
-    let (gateway, upstream) = tokio::join!(gateway(config), upstream(config));
-    vec![gateway, upstream]
+    let elsewhere = "stop what uses it, or choose another address with --gateway-listen (iccm run takes any free port)";
+    let gateway = port("gateway", config.checked_listen(), "correct gateway_listen", elsewhere);
+    let elsewhere = "stop what uses it, or choose another address with --dewey-listen";
+    let dewey = port("dewey", config.checked_dewey_listen(), "correct dewey_listen", elsewhere);
+    let (gateway, dewey, upstream) = tokio::join!(gateway, dewey, upstream(config));
+    vec![gateway, dewey, upstream]
 }
 
-/// Whether the gateway could listen, or an `iccm` does already.
-async fn gateway(config: &Config) -> Finding {
-    const CHECK: &str = "gateway";
-    let address = match config.checked_listen() {
+/// Whether a part could listen, or an `iccm` does already.
+async fn port(
+    check: &'static str,
+    address: Result<SocketAddr, String>,
+    correct: &'static str,
+    elsewhere: &'static str,
+) -> Finding {
+    let address = match address {
         Ok(address) => address,
-        Err(refusal) => return Finding::broken(CHECK, refusal, "correct gateway_listen"),
+        Err(refusal) => return Finding::broken(check, refusal, correct),
     };
     match TcpListener::bind(address).await {
-        Ok(_) => Finding::good(CHECK, format!("{address} is free; iccm up would listen there")),
-        Err(_) if is_iccm(address).await => Finding::good(CHECK, format!("an iccm is answering on {address}")),
-        Err(error) => Finding::broken(
-            CHECK,
-            format!("cannot listen on {address}: {error}"),
-            "stop what uses it, or choose another address with --gateway-listen (iccm run takes any free port)",
-        ),
+        Ok(_) => Finding::good(check, format!("{address} is free; iccm up would listen there")),
+        Err(_) if is_iccm(address).await => Finding::good(check, format!("an iccm is answering on {address}")),
+        Err(error) => Finding::broken(check, format!("cannot listen on {address}: {error}"), elsewhere),
     }
 }
 
