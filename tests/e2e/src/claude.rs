@@ -135,6 +135,14 @@ impl Home {
             .current_dir(self.project());
     }
 
+    /// The file in which Claude Code keeps a session.
+    pub fn transcript(&self, session: &str) -> PathBuf {
+        let projects = self.folder.path().join("home/.claude/projects");
+        let folders = std::fs::read_dir(&projects).unwrap_or_else(|e| panic!("{}: {e}", projects.display()));
+        let files = folders.map(|folder| folder.expect("an entry").path().join(format!("{session}.jsonl")));
+        files.into_iter().find(|file| file.is_file()).unwrap_or_else(|| panic!("no transcript of {session}"))
+    }
+
     fn finish(&self, mut command: Command) -> Transcript {
         self.prepare(&mut command);
         let finished = process::run(command, PATIENCE);
@@ -157,8 +165,26 @@ impl Transcript {
         })
     }
 
+    /// The texts of the tools' results, in order.
+    pub fn tool_results(&self) -> Vec<String> {
+        self.result();
+        let blocks = self.events.iter().filter(|event| event["type"] == "user").filter_map(|event| {
+            let blocks = event["message"]["content"].as_array()?;
+            Some(blocks.iter().filter(|block| block["type"] == "tool_result"))
+        });
+        blocks.flatten().map(|block| text_of(&block["content"])).collect()
+    }
+
     /// The session's id, as Claude Code says it.
     pub fn session_id(&self) -> String {
         self.result()["session_id"].as_str().expect("a result names its session").to_owned()
+    }
+}
+
+/// A content's words: a string, or the text blocks of an array.
+fn text_of(content: &Value) -> String {
+    match content.as_array() {
+        Some(blocks) => blocks.iter().filter_map(|block| block["text"].as_str()).collect::<Vec<_>>().join("\n"),
+        None => content.as_str().unwrap_or_default().to_owned(),
     }
 }

@@ -24,6 +24,7 @@ pub mod flood;
 pub mod generator;
 pub mod http;
 pub mod load;
+pub mod mcp;
 pub mod power_cut;
 pub mod preload;
 pub mod process;

@@ -34,7 +34,8 @@ pub(super) fn tool() -> Tool {
         name: NAME,
         title: "Search messages",
         description: "Searches all messages, captured and stored, best first, each distinct message once. All words must \
-                      occur; \"a phrase\", prefix*, -excluded.",
+                      occur; \"a phrase\", prefix*, -excluded. Filters may stand among them: role:user, model:sonnet, \
+                      tool:Bash, session:ID, project:/home/ada/app, since:2026-11-01, until:2h, has:error.",
         input_schema: schema::input(
             json!({
                 "query": schema::text("What to search for"),

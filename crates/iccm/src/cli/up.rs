@@ -100,10 +100,12 @@ pub(super) async fn run(args: UpArgs, config: &Config, parts: Parts) -> anyhow::
         reload(&running, config);
     }
     tracing::info!("stopping: running exchanges may end, then the rest is stored");
-    if let Some(dewey) = dewey {
-        dewey.stop().await;
-    }
-    running.stop().await;
+    let stop_dewey = async {
+        if let Some(dewey) = dewey {
+            dewey.stop().await;
+        }
+    };
+    tokio::join!(stop_dewey, running.stop());
     Ok(ExitCode::SUCCESS)
 }
 

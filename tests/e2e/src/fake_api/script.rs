@@ -35,6 +35,7 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
         }
         "nested" => stage.then("The outer agent has reported.", &[vec![stage.agent("agent", false)]]),
         "background" => stage.then("The background agent is on its way.", &[vec![stage.agent("read", true)]]),
+        "dewey" => stage.dewey(),
         "exit" => stage.then("The command has run.", &[vec![stage.bash("exit 3")]]),
         other => vec![Block::text(stage.plain(other))],
     }
@@ -62,6 +63,26 @@ impl Stage<'_> {
             ],
             n => vec![says(format!("Step {n}: two at once.")), self.bash(&format!("echo {n}; ls")), self.read(n - 3)],
         }
+    }
+
+    /// Tools of Dewey, as the MCP server `dewey` of a client: stored, read, listed, found.
+    fn dewey(&self) -> Vec<Block> {
+        let call = |tool: &str, input: Value| vec![Block::tool(&format!("mcp__dewey__dewey_{tool}"), input)];
+        let messages = json!([
+            {"role": "user", "content": "Where does the albatross nest?"},
+            {"role": "assistant", "content": [{"type": "text", "text": "On the island."}]},
+        ]);
+        self.then(
+            "The library knows it all.",
+            &[
+                call("set_startup_context", json!({"name": "claude", "content": "Remember the albatross."})),
+                call("get_startup_context", json!({})),
+                call("store_messages_bulk", json!({"messages": messages, "session_id": "from-claude"})),
+                call("list_conversations", json!({"session_id": "from-claude"})),
+                call("search", json!({"query": "albatross", "session_id": "from-claude"})),
+                call("store_message", json!({"conversation_id": "nonsense", "role": "user", "content": "x"})),
+            ],
+        )
     }
 
     fn then(&self, end: &str, steps: &[Vec<Block>]) -> Vec<Block> {
