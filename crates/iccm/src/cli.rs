@@ -123,15 +123,16 @@ impl Cli {
             Command::Up(args) | Command::Kgb(args) => args.recorder.clone(),
             Command::Run(args) => args.recorder.clone(),
             Command::Doctor(args) => args.recorder.clone(),
+            Command::Dewey(args) => RecorderArgs { allow_remote: args.allow_remote, ..RecorderArgs::default() },
             _ => RecorderArgs::default(),
         };
         // The relay's `--config` is another file.
         let config = self.place.config.clone().filter(|_| !matches!(self.command, Command::Relay(_)));
-        let (dewey, allow_remote) = match &self.command {
-            Command::Up(args) | Command::Kgb(args) => (args.dewey.clone(), recorder.allow_remote),
-            Command::Dewey(args) => (args.dewey.clone(), args.allow_remote),
-            Command::Doctor(args) => (args.dewey.clone(), recorder.allow_remote),
-            _ => (DeweyArgs::default(), recorder.allow_remote),
+        let dewey = match &self.command {
+            Command::Up(args) | Command::Kgb(args) => args.dewey.clone(),
+            Command::Dewey(args) => args.dewey.clone(),
+            Command::Doctor(args) => args.dewey.clone(),
+            _ => DeweyArgs::default(),
         };
         Flags {
             config,
@@ -142,7 +143,7 @@ impl Cli {
             dewey_listen: dewey.dewey_listen,
             durability: recorder.durability,
             when_spool_full: recorder.when_spool_full,
-            allow_remote,
+            allow_remote: recorder.allow_remote,
         }
     }
 }

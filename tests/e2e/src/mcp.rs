@@ -57,7 +57,8 @@ impl Mcp {
         let mut reader = BufReader::new(stream);
         let head = read_head(&mut reader).unwrap_or_else(|(_, ending)| panic!("no answer: {ending:?}"));
         let mut answer = Vec::new();
-        let ending = read_body(&mut reader, head.response_framing("POST"), &mut |bytes| answer.extend_from_slice(bytes));
+        let ending =
+            read_body(&mut reader, head.response_framing("POST"), &mut |bytes| answer.extend_from_slice(bytes));
         assert_eq!(ending, Ending::Complete);
         (head.status().expect("a status"), String::from_utf8(answer).expect("UTF-8"))
     }
@@ -65,7 +66,8 @@ impl Mcp {
     /// Calls a tool with arguments that need not be JSON.
     pub fn call_text(&self, tool: &str, arguments: &str) -> ToolAnswer {
         let params = format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#);
-        let (status, body) = self.post(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#), &[]);
+        let (status, body) =
+            self.post(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#), &[]);
         let answer: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{status} {e}: {body}"));
         let result = &answer["result"];
         let text = result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no result: {answer}"));

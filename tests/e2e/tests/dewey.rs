@@ -156,20 +156,48 @@ fn hostile_arguments_are_refused_by_name_and_nothing_is_stored() {
         ("dewey_store_message", into(r#""role":"user","content":["x"]"#), "content"),
         ("dewey_store_message", into(r#""role":"user","content":"\ud83d""#), "content"),
         ("dewey_store_message", into(r#""role":"user","content":"\u0000""#), "content"),
-        ("dewey_store_message", into(&format!(r#""role":"user","content":{}1{}"#, "[".repeat(500), "]".repeat(500))), "content"),
+        (
+            "dewey_store_message",
+            into(&format!(r#""role":"user","content":{}1{}"#, "[".repeat(500), "]".repeat(500))),
+            "content",
+        ),
         ("dewey_store_message", into(r#""role":"user","content":"x","turn_number":2"#), "the next turn is 1"),
         ("dewey_store_message", into(r#""role":"user","content":"x","turn_number":-1"#), "turn_number"),
         ("dewey_store_message", into(r#""role":"user","content":"x","metadata":"{}""#), "metadata"),
         ("dewey_store_message", format!(r#"{{{unknown},"role":"user","content":"x"}}"#), "conversation_id"),
-        ("dewey_store_message", r#"{"conversation_id":"'; DROP TABLE turns; --","role":"user","content":"x"}"#.into(), "conversation_id"),
+        (
+            "dewey_store_message",
+            r#"{"conversation_id":"'; DROP TABLE turns; --","role":"user","content":"x"}"#.into(),
+            "conversation_id",
+        ),
         ("dewey_store_messages_bulk", "{}".into(), "messages"),
         ("dewey_store_messages_bulk", r#"{"messages":[]}"#.into(), "messages"),
         ("dewey_store_messages_bulk", r#"{"messages":"[]"}"#.into(), "messages"),
-        ("dewey_store_messages_bulk", r#"{"messages":[{"role":"user","content":"good"},{"role":"user"}]}"#.into(), "messages[1].content"),
-        ("dewey_store_messages_bulk", r#"{"messages":[{"role":"user","content":"good"},{"role":"user","content":"\ud800"}]}"#.into(), "messages[1].content"),
-        ("dewey_store_messages_bulk", into(r#""messages":[{"role":"user","content":"a"},{"role":"user","content":"b","turn_number":9}]"#), "the next turn is 2"),
-        ("dewey_store_messages_bulk", r#"{"messages":[{"role":"user","content":"a"}],"messages_file":"messages.jsonl"}"#.into(), "not both"),
-        ("dewey_store_messages_bulk", into(r#""messages":[{"role":"user","content":"a"}],"session_id":"another""#), "session_id"),
+        (
+            "dewey_store_messages_bulk",
+            r#"{"messages":[{"role":"user","content":"good"},{"role":"user"}]}"#.into(),
+            "messages[1].content",
+        ),
+        (
+            "dewey_store_messages_bulk",
+            r#"{"messages":[{"role":"user","content":"good"},{"role":"user","content":"\ud800"}]}"#.into(),
+            "messages[1].content",
+        ),
+        (
+            "dewey_store_messages_bulk",
+            into(r#""messages":[{"role":"user","content":"a"},{"role":"user","content":"b","turn_number":9}]"#),
+            "the next turn is 2",
+        ),
+        (
+            "dewey_store_messages_bulk",
+            r#"{"messages":[{"role":"user","content":"a"}],"messages_file":"messages.jsonl"}"#.into(),
+            "not both",
+        ),
+        (
+            "dewey_store_messages_bulk",
+            into(r#""messages":[{"role":"user","content":"a"}],"session_id":"another""#),
+            "session_id",
+        ),
         ("dewey_get_conversation", r#"{"conversation_id":7}"#.into(), "conversation_id"),
         ("dewey_get_conversation", into(r#""limit":0"#), "limit"),
         ("dewey_get_conversation", into(r#""offset":1e30"#), "offset"),
@@ -250,7 +278,8 @@ fn many_writers_of_one_conversation_get_turns_without_gap_or_double() {
     let turns: Vec<u64> = told.iter().map(|(turn, _)| *turn).collect();
     assert_eq!(turns, (1..=(WRITERS * EACH) as u64).collect::<Vec<_>>());
     let shown = dewey.mcp.call("dewey_get_conversation", &json!({"conversation_id": conversation})).json();
-    let kept: Vec<&str> = shown["messages"].as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap()).collect();
+    let kept: Vec<&str> =
+        shown["messages"].as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap()).collect();
     let told: Vec<&str> = told.iter().map(|(_, content)| content.as_str()).collect();
     assert_eq!(kept, told, "each message stands where its writer was told");
     dewey.stop();
@@ -290,7 +319,8 @@ fn files_come_from_import_folders_alone() {
     symlink(&secret, import.join("link.jsonl")).unwrap();
     symlink(dewey.place.folder(), import.join("way")).unwrap();
     let secret = secret.to_str().unwrap();
-    let outside = ["link.jsonl", "way/secret.jsonl", "../../secret.jsonl", "x/../../../secret.jsonl", secret, "/etc/passwd", "."];
+    let outside =
+        ["link.jsonl", "way/secret.jsonl", "../../secret.jsonl", "x/../../../secret.jsonl", secret, "/etc/passwd", "."];
     for file in outside {
         let answer = dewey.mcp.call("dewey_store_messages_bulk", &json!({"messages_file": file}));
         assert!(answer.is_error && answer.text.starts_with("`messages_file` must"), "{file}: {}", answer.text);
@@ -343,7 +373,9 @@ fn a_captured_conversation_is_read_like_a_stored_one_and_cannot_be_added_to() {
 fn a_web_page_cannot_reach_dewey_by_dns_rebinding() {
     let dewey = Dewey::start();
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-    for (name, value) in [("host", "evil.example"), ("host", "127.0.0.1.evil.example:9020"), ("origin", "http://evil.example")] {
+    for (name, value) in
+        [("host", "evil.example"), ("host", "127.0.0.1.evil.example:9020"), ("origin", "http://evil.example")]
+    {
         assert_eq!(dewey.mcp.post(ping, &[(name, value)]).0, 403, "{name}: {value}");
     }
     assert_eq!(dewey.mcp.post(ping, &[("host", "localhost"), ("origin", "http://localhost:3000")]).0, 200);
