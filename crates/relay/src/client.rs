@@ -70,8 +70,11 @@ impl Front {
                 let meta = params.inner("_meta");
                 let era = if meta.get(META_VERSION).is_some() { Era::Modern } else { Era::Legacy };
                 let incoming = Incoming { source: bytes, id, method: &method, params, meta, era };
-                if let Err(refusal) = self.request(&incoming).await {
-                    self.hub.send(refusal.response(id.get())).await;
+                match self.request(&incoming).await {
+                    Ok(()) => {}
+                    // Whom it is for may be known in a moment.
+                    Err(_) if self.hub.is_starting() => self.later(bytes, id),
+                    Err(refusal) => self.hub.send(refusal.response(id.get())).await,
                 }
             }
             Ok(Message::Notification { method, params }) => {
@@ -80,6 +83,22 @@ impl Front {
             Ok(Message::Response { id, outcome }) => self.hub.client_answered(bytes, id, outcome).await,
             Err(error) => self.unreadable(&error).await,
         }
+    }
+
+    /// Handles a request again when the servers of the start have been tried. Until then it can be cancelled.
+    fn later(&self, bytes: &[u8], id: &RawValue) {
+        let (front, bytes, key) = (self.clone(), bytes.to_vec(), IdKey::of(id));
+        let begin = CancellationToken::new();
+        let (may_begin, done) = (begin.clone(), key.clone());
+        let waiting = self.hub.tasks.spawn(async move {
+            // Not before it can be found.
+            may_begin.cancelled().await;
+            front.hub.everything_tried().await;
+            front.hub.local_done(&done);
+            front.message(&bytes).await;
+        });
+        self.hub.local(key, waiting.abort_handle());
+        begin.cancel();
     }
 
     async fn unreadable(&self, error: &json_rpc::Malformed) {

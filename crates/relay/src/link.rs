@@ -36,17 +36,19 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
     /// Trying again soon is of no use: somebody has to change something first.
     pub(crate) lasting: bool,
+    /// There was no connection, so that nothing was sent.
+    pub(crate) unsent: bool,
 }
 
 impl Failure {
     /// It may be over in a moment.
     pub(crate) fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), lasting: false }
+        Self { reason: reason.into(), lasting: false, unsent: false }
     }
 
     /// It will stay so until somebody changes something.
     pub(crate) fn lasting(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), lasting: true }
+        Self { reason: reason.into(), lasting: true, unsent: false }
     }
 }
 

@@ -101,6 +101,26 @@ impl Home {
         self.finish(place.command(start.into_iter().chain(self.words(prompt, further))))
     }
 
+    /// Asks through `iccm run` with an `mcpServers` file for the relay; `flags` are `iccm run`'s.
+    pub fn ask_with_relay(
+        &self,
+        place: &Place,
+        upstream: &str,
+        prompt: &str,
+        file: &Path,
+        flags: &[&str],
+    ) -> Transcript {
+        let start: Vec<OsString> =
+            ["run", "--upstream", upstream].iter().chain(flags).chain(&["--"]).map(OsString::from).collect();
+        let mut words = self.words(prompt, &[]);
+        if let Some(last) = words.last_mut() {
+            last.push(",mcp__relay");
+        }
+        let mut command = place.command(start.into_iter().chain(words));
+        command.env("ICCM_RELAY_CONFIG", file);
+        self.finish(command)
+    }
+
     /// Starts an interactive session through `iccm run` in a terminal, past all first-time questions, and with the traffic
     /// that is not essential: titles, probes.
     pub fn talk_recorded(&self, place: &Place, upstream: &str) -> Terminal {

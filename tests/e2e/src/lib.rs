@@ -10,6 +10,7 @@
 //! * [`disk_fault`]: a disk that is full or read-only while a test says so.
 //! * [`power_cut`]: a folder that loses what was not synced.
 //! * [`flood`]: an upstream for bodies of any size; [`resources`]: what a process holds meanwhile.
+//! * [`relay`]: the MCP relay and a client of it; [`mcp_server`]: a scripted MCP server of both eras, on all transports.
 //! * [`generator`]: agent sessions of the shape that real clients produce, from a seed.
 //!
 //! Nothing here sleeps to let something happen: every wait is for a condition and ends with a deadline ([`wait`]).
@@ -24,13 +25,18 @@ pub mod flood;
 pub mod generator;
 pub mod http;
 pub mod load;
+<<<<<<< HEAD
 pub mod mcp;
+=======
+pub mod mcp_server;
+>>>>>>> 0ebc25a (Test the relay with scripted and real servers, and offer it in iccm run)
 pub mod power_cut;
 pub mod preload;
 pub mod process;
 pub mod random;
 pub mod raw_client;
 pub mod recorder;
+pub mod relay;
 pub mod resources;
 pub mod stage;
 pub mod terminal;

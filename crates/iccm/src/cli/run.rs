@@ -5,6 +5,7 @@
 
 pub(super) mod child;
 mod environment;
+mod mcp;
 mod summary;
 
 use std::ffi::OsString;
@@ -25,6 +26,9 @@ use crate::wiring;
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(super) recorder: RecorderArgs,
+    /// Do not offer the MCP relay to the command (it is offered to `claude` when there is an mcpServers file for it)
+    #[arg(long)]
+    no_mcp: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
@@ -43,7 +47,8 @@ pub(super) async fn run(args: RunArgs, mut config: Config, env: &Environment, lo
     if std::io::stderr().is_terminal() {
         log.hold();
     }
-    let result = child::run(program, arguments, &plan.variables(running.address(), env)).await;
+    let arguments = if args.no_mcp { arguments.to_vec() } else { mcp::with_relay(program, arguments, env) };
+    let result = child::run(program, &arguments, &plan.variables(running.address(), env)).await;
     let (address, recorder) = (running.address(), running.recorder_id());
     let stopped = tokio::select! {
         stopped = running.stop() => stopped,

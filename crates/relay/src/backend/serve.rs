@@ -68,6 +68,7 @@ pub(super) struct Session<'a> {
     subscribed: BTreeSet<String>,
     /// The request whose stream tells of changes (modern).
     listening: Option<u64>,
+    listened: Instant,
     began: Instant,
     heard: Instant,
     pinged: Option<Instant>,
@@ -100,6 +101,7 @@ impl<'a> Session<'a> {
             expired,
             subscribed,
             listening: None,
+            listened: now,
             began: now,
             heard: now,
             pinged: None,
@@ -353,6 +355,7 @@ impl<'a> Session<'a> {
             r#""notifications":{{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true{uris}}}"#
         );
         let new = self.request(Own::Listen, LISTEN, &filter);
+        self.listened = Instant::now();
         if let Some(old) = self.listening.replace(new) {
             let params = format!(r#"{{"requestId":{old}}}"#);
             // Over HTTP closing the stream is what ends it; there the notification would be an error.
@@ -362,11 +365,21 @@ impl<'a> Session<'a> {
         self.subscribed = wanted;
     }
 
-    /// The stream that tells of changes has ended. It is opened again at the next beat, and what changed meanwhile is found.
+    /// The stream that tells of changes has ended. It is opened again at once, which also shows whether the server is still
+    /// there, unless it ends as soon as it begins; then the next beat does it. What changed meanwhile is asked for.
     fn listen_ended(&mut self, number: u64) {
-        if self.listening == Some(number) {
-            self.listening = None;
+        if self.listening != Some(number) {
+            return;
         }
+        self.listening = None;
+        if self.listened.elapsed() >= Duration::from_secs(1) {
+            self.listen_again();
+        }
+    }
+
+    fn listen_again(&mut self) {
+        self.sync();
+        ListKind::ALL.into_iter().for_each(|kind| self.fetch(kind));
     }
 
     /// Looks after a connection on which nothing happens.
@@ -377,8 +390,7 @@ impl<'a> Session<'a> {
             return if is_late { Err(Failure::passing("it does not tell what it offers")) } else { Ok(()) };
         }
         if self.era == Era::Modern && self.listening.is_none() {
-            self.sync();
-            ListKind::ALL.into_iter().for_each(|kind| self.fetch(kind));
+            self.listen_again();
         }
         match self.pinged {
             Some(pinged) if now - pinged > PATIENCE => {

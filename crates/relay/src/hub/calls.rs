@@ -184,9 +184,14 @@ impl Hub {
 
     /// Tells whoever waits that there will be no answer.
     pub(super) async fn give_up(&self, server: &str, waiting: Waiting, failure: &Failure) -> Option<Own> {
-        let error = format!(
-            "server {server:?} gave no answer: {failure}. It is not known whether the request took effect; it was not repeated"
-        );
+        let error = if failure.unsent {
+            format!("server {server:?} is not connected ({failure}); the request was not sent")
+        } else {
+            format!(
+                "server {server:?} gave no answer: {failure}. It is not known whether the request took effect; it was not \
+                 repeated"
+            )
+        };
         let bytes = Bytes::from(Refusal::of_server(server, error).response("0"));
         match json_rpc::Message::parse(&bytes) {
             Ok(json_rpc::Message::Response { outcome, .. }) => {

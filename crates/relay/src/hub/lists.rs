@@ -42,9 +42,7 @@ impl Hub {
 
     /// A list, once the servers of the start have been tried.
     pub(crate) async fn list(&self, kind: ListKind, era: Era) -> String {
-        let mut settled = self.settled.subscribe();
-        // The sender lives as long as the hub.
-        let _ = settled.wait_for(|settled| *settled).await;
+        self.everything_tried().await;
         let list = self.lock().catalog.list(kind);
         let modern = match era {
             Era::Legacy => String::new(),
@@ -54,6 +52,17 @@ impl Hub {
             ),
         };
         format!(r#"{{"{}":{list}{modern}}}"#, kind.member())
+    }
+
+    /// The client has introduced itself, and the servers of the start have not all been tried.
+    pub(crate) fn is_starting(&self) -> bool {
+        !*self.settled.borrow() && self.lock().client.hello.is_some()
+    }
+
+    /// Waits until the servers of the start have been tried.
+    pub(crate) async fn everything_tried(&self) {
+        // The sender lives as long as the hub.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 
     /// The first servers have been tried, or nobody wants to wait for them any longer. The client is not told of what they

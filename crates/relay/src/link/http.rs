@@ -113,7 +113,10 @@ impl Peer {
         let known = [(SESSION, self.session()), (VERSION, self.version.lock().ok().and_then(|v| v.clone()))];
         headers.extend(known.into_iter().filter_map(|(name, value)| Some((name, value?))));
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        self.client.request(request).await.map_err(|error| Failure::passing(format!("HTTP: {}", cause(&error))))
+        self.client.request(request).await.map_err(|error| Failure {
+            unsent: error.is_connect(),
+            ..Failure::passing(format!("HTTP: {}", cause(&error)))
+        })
     }
 }
 

@@ -52,7 +52,7 @@ async fn read(peer: &Peer, id: u64, response: Response<Incoming>, events: &mpsc:
             Ok(())
         }
         None if status.is_success() => Err(Failure::passing(format!("HTTP {status} without an answer"))),
-        None => Err(Failure { reason: format!("HTTP {status}"), lasting: status.is_client_error() }),
+        None => Err(Failure { lasting: status.is_client_error(), ..Failure::passing(format!("HTTP {status}")) }),
     }
 }
 

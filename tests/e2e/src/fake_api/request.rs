@@ -20,6 +20,8 @@ pub struct Wishes {
     pub gate: Option<String>,
     /// `x-fake-bytes`: the size of the answer's text.
     pub bytes: Option<usize>,
+    /// `MCP:path`: the program of an MCP server that the agent shall add.
+    pub server: Option<String>,
 }
 
 /// The kinds of calls that are not turns of a conversation.
@@ -102,6 +104,7 @@ pub fn wishes_of_fields(fields: &[(String, String)]) -> Wishes {
         pace_ms: number("x-fake-pace-ms").unwrap_or(0) as u64,
         gate: get("x-fake-gate"),
         bytes: number("x-fake-bytes"),
+        server: None,
     }
 }
 
@@ -116,6 +119,7 @@ fn add_markers(wishes: &mut Wishes, json: &Value) {
     let step = messages[position..].iter().filter(|message| message["role"] == "assistant").count();
     wishes.script.get_or_insert((name, step));
     wishes.folder = marker(&text, "DIR:");
+    wishes.server = marker(&text, "MCP:");
     wishes.encoding = wishes.encoding.take().or_else(|| marker(&text, "ENCODING:"));
     if wishes.pace_ms == 0 {
         wishes.pace_ms = marker(&text, "PACE:").and_then(|ms| ms.parse().ok()).unwrap_or(0);

@@ -35,7 +35,20 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
         }
         "nested" => stage.then("The outer agent has reported.", &[vec![stage.agent("agent", false)]]),
         "background" => stage.then("The background agent is on its way.", &[vec![stage.agent("read", true)]]),
+<<<<<<< HEAD
         "dewey" => stage.dewey(),
+=======
+        "relay" => stage.then(
+            "The added tool has answered.",
+            &[
+                vec![Block::tool(
+                    "mcp__relay__relay_add_server",
+                    json!({"name": "added", "command": request.wishes.server, "args": ["stdio", "legacy", "added"]}),
+                )],
+                vec![Block::tool("mcp__relay__own_added", json!({}))],
+            ],
+        ),
+>>>>>>> 0ebc25a (Test the relay with scripted and real servers, and offer it in iccm run)
         "exit" => stage.then("The command has run.", &[vec![stage.bash("exit 3")]]),
         other => vec![Block::text(stage.plain(other))],
     }
