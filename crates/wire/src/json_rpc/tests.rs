@@ -105,6 +105,34 @@ proptest! {
         prop_assert_eq!(String::from_utf8(back.finish()).unwrap(), source);
     }
 
+    /// What a relay does with a call: id and progress token go out as numbers, and come back as they were written.
+    #[test]
+    fn ids_and_progress_tokens_are_mapped_there_and_back(id in any_json(), token in any_json(), arguments in any_json()) {
+        let source = format!(
+            "{{\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"_meta\":{{\"x\":1,\"progressToken\" : {token}}},\"arguments\":{arguments}}}}}"
+        );
+        let places = |text: &str| -> (String, String) {
+            let Message::Request { id, params: Some(params), .. } = Message::parse(text.as_bytes()).unwrap() else {
+                panic!("a request with parameters")
+            };
+            let meta = members(params).unwrap()[0].value;
+            let token = members(meta).unwrap()[1].value;
+            (id.get().to_owned(), token.get().to_owned())
+        };
+        let replace = |text: &str, with_id: &str, with_token: &str| -> String {
+            let Message::Request { id, params: Some(params), .. } = Message::parse(text.as_bytes()).unwrap() else {
+                panic!("a request with parameters")
+            };
+            let token = members(members(params).unwrap()[0].value).unwrap()[1].value;
+            let mut edits = Edits::of_text(text);
+            edits.replace(token, with_token).replace(id, with_id);
+            String::from_utf8(edits.finish()).unwrap()
+        };
+        let sent = replace(&source, "17", "17");
+        prop_assert_eq!(places(&sent), ("17".to_owned(), "17".to_owned()));
+        prop_assert_eq!(replace(&sent, &id, &token), source);
+    }
+
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = (Message::parse(&bytes).is_ok(), batch(&bytes).is_some());
