@@ -25,11 +25,8 @@ pub mod flood;
 pub mod generator;
 pub mod http;
 pub mod load;
-<<<<<<< HEAD
 pub mod mcp;
-=======
 pub mod mcp_server;
->>>>>>> 0ebc25a (Test the relay with scripted and real servers, and offer it in iccm run)
 pub mod power_cut;
 pub mod preload;
 pub mod process;

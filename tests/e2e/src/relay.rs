@@ -24,7 +24,7 @@ pub fn mcp_server_binary() -> PathBuf {
 
 /// The program of an npm server that `scripts/test` installs.
 pub fn npm_server(name: &str) -> PathBuf {
-    let installed = std::env::var_os("ICCM_TEST_MCP_DIR")
+    let installed = std::env::var_os("ICCM_TEST_MCP_SERVERS_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/mcp-servers"), PathBuf::from);
     let program = installed.join("node_modules/.bin").join(name);
     assert!(program.exists(), "{} is not installed; run scripts/test, which installs it", program.display());

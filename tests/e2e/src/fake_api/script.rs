@@ -35,9 +35,7 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
         }
         "nested" => stage.then("The outer agent has reported.", &[vec![stage.agent("agent", false)]]),
         "background" => stage.then("The background agent is on its way.", &[vec![stage.agent("read", true)]]),
-<<<<<<< HEAD
         "dewey" => stage.dewey(),
-=======
         "relay" => stage.then(
             "The added tool has answered.",
             &[
@@ -48,7 +46,6 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
                 vec![Block::tool("mcp__relay__own_added", json!({}))],
             ],
         ),
->>>>>>> 0ebc25a (Test the relay with scripted and real servers, and offer it in iccm run)
         "exit" => stage.then("The command has run.", &[vec![stage.bash("exit 3")]]),
         other => vec![Block::text(stage.plain(other))],
     }
