@@ -6,6 +6,7 @@ mod dewey;
 mod doctor;
 mod exchange;
 mod exchanges;
+mod frames;
 mod reading;
 mod relay;
 mod run;
@@ -60,6 +61,10 @@ pub(crate) struct RecorderArgs {
     /// Where the HTTP gateway listens [env: ICCM_GATEWAY_LISTEN] [default: 127.0.0.1:8089; in `iccm run` any free port]
     #[arg(long, value_name = "ADDR", value_parser = config::parse_listen)]
     gateway_listen: Option<Listen>,
+    /// Where the spy in front of MCP servers listens [env: ICCM_SPY_LISTEN] [default: 127.0.0.1:9000; in `iccm run` any free
+    /// port]
+    #[arg(long, value_name = "ADDR", value_parser = config::parse_listen)]
+    spy_listen: Option<Listen>,
     /// `process`: what anybody saw survives kill -9; `power`: it survives a loss of power [env: ICCM_DURABILITY] [default:
     /// process]
     #[arg(long, value_name = "LEVEL", value_parser = config::parse_durability)]
@@ -104,6 +109,10 @@ pub(crate) enum Command {
     Exchanges(exchanges::ExchangesArgs),
     /// Write the exact bytes of a part of an exchange to standard output
     Exchange(exchange::ExchangeArgs),
+    /// List the messages between agents and MCP servers, oldest first
+    Frames(frames::FramesArgs),
+    /// Write the exact bytes of such a message to standard output
+    Frame(frames::FrameArgs),
     /// Search all messages, best matches first, each distinct message once
     Search(search::SearchArgs),
     /// Follow the record: a line per exchange and message as they are recorded
@@ -134,6 +143,10 @@ impl Cli {
             Command::Doctor(args) => args.dewey.clone(),
             _ => DeweyArgs::default(),
         };
+        let fiedler_listen = match &self.command {
+            Command::Up(args) | Command::Kgb(args) => args.fiedler(),
+            _ => None,
+        };
         Flags {
             config,
             data_dir: self.place.data_dir.clone(),
@@ -141,6 +154,8 @@ impl Cli {
             upstream: recorder.upstream,
             gateway_listen: recorder.gateway_listen,
             dewey_listen: dewey.dewey_listen,
+            spy_listen: recorder.spy_listen,
+            fiedler_listen,
             durability: recorder.durability,
             when_spool_full: recorder.when_spool_full,
             allow_remote: recorder.allow_remote,
@@ -152,7 +167,7 @@ impl Cli {
     /// The command, with everything that concerns it.
     pub(crate) fn into_command(self) -> Command {
         match self.command {
-            Command::Relay(_) => Command::Relay(relay::RelayArgs { config: self.place.config }),
+            Command::Relay(args) => Command::Relay(relay::RelayArgs { config: self.place.config, ..args }),
             other => other,
         }
     }
@@ -176,7 +191,7 @@ impl Command {
     ) -> anyhow::Result<ExitCode> {
         let config = match self {
             Command::Doctor(args) => return doctor::run(args, config, &env).await,
-            Command::Relay(args) => return relay::run(args, &env).await,
+            Command::Relay(args) => return relay::run(args, config, &env).await,
             _ => config?,
         };
         match self {
@@ -188,6 +203,8 @@ impl Command {
             Command::Show(args) => show::run(args, &config, &env).await,
             Command::Exchanges(args) => exchanges::run(args, &config, &env).await,
             Command::Exchange(args) => exchange::run(args, &config).await,
+            Command::Frames(args) => frames::list(args, &config, &env).await,
+            Command::Frame(args) => frames::one(args, &config).await,
             Command::Search(args) => search::run(args, &config, &env).await,
             Command::Tail(args) => tail::run(args, &config, &env).await,
             Command::Stats(args) => stats::run(args, &config).await,

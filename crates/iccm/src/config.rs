@@ -7,6 +7,7 @@
 mod folders;
 mod keys;
 mod limits;
+mod servers;
 mod values;
 
 use std::collections::BTreeMap;
@@ -130,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) bounds: limits::Bounds,
     /// Proxies on the way to the upstreams, from the variables that all programs share.
     pub(crate) proxies: Proxies,
+    /// The MCP servers behind the spy, and where it and ours listen.
+    pub(crate) servers: servers::Servers,
     /// Base URLs of the other providers, by name.
     pub(crate) providers: BTreeMap<String, Setting<Url>>,
     /// What it was loaded from, to load it again.
@@ -155,6 +158,8 @@ pub(crate) struct Flags {
     pub(crate) upstream: Option<Url>,
     pub(crate) gateway_listen: Option<Listen>,
     pub(crate) dewey_listen: Option<Listen>,
+    pub(crate) spy_listen: Option<Listen>,
+    pub(crate) fiedler_listen: Option<Listen>,
     pub(crate) durability: Option<Durability>,
     pub(crate) when_spool_full: Option<WhenSpoolFull>,
     pub(crate) allow_remote: bool,
@@ -235,7 +240,8 @@ impl Config {
             ("when_spool_full", self.when_spool_full.value != new.when_spool_full.value),
         ];
         let changed = needs_restart.into_iter().filter(|(_, is_other)| *is_other).map(|(key, _)| key);
-        let changed = changed.chain(self.bounds.changed(&new.bounds)).collect();
+        let changed =
+            changed.chain(self.bounds.changed(&new.bounds)).chain(self.servers.changed(&new.servers)).collect();
         Ok((new, changed))
     }
 
@@ -247,12 +253,25 @@ impl Config {
     /// The address to listen on, if it may be listened on: there is no authentication yet, so whoever can reach the
     /// gateway can spend the owner's money through it.
     pub(crate) fn checked_listen(&self) -> Result<SocketAddr, String> {
-        let Listen(address) = self.gateway_listen.value;
+        self.checked(self.gateway_listen.value)
+    }
+
+    /// The address for the spy to listen on, if it may be listened on.
+    pub(crate) fn checked_spy_listen(&self) -> Result<SocketAddr, String> {
+        self.checked(self.servers.spy_listen.value)
+    }
+
+    /// The MCP servers that the spy may connect to, by name.
+    pub(crate) fn allowed_servers(&self) -> BTreeMap<String, kgb::spy::ServerUrls> {
+        self.servers.allowed(self.dewey_listen.value)
+    }
+
+    fn checked(&self, Listen(address): Listen) -> Result<SocketAddr, String> {
         if address.ip().is_loopback() || self.allow_remote.value {
             return Ok(address);
         }
         Err(format!(
-            "refusing to listen on {address}: anyone who can reach it could use and record through this gateway, which has \
+            "refusing to listen on {address}: anyone who can reach it could use and record through it, for there is \
              no authentication yet; listen on 127.0.0.1, or add --allow-remote if the network is trusted"
         ))
     }
@@ -300,6 +319,7 @@ impl Config {
             allow_remote: Setting::default(false),
             bounds: limits::Bounds::default(),
             proxies: Proxies::default(),
+            servers: servers::Servers::default(),
             providers: providers.collect(),
             source: Source::default(),
         }
@@ -311,6 +331,8 @@ impl Config {
         self.upstream.override_with(flags.upstream);
         self.gateway_listen.override_with(flags.gateway_listen);
         self.dewey_listen.override_with(flags.dewey_listen);
+        self.servers.spy_listen.override_with(flags.spy_listen);
+        self.servers.fiedler_listen.override_with(flags.fiedler_listen);
         self.durability.override_with(flags.durability);
         self.when_spool_full.override_with(flags.when_spool_full);
         self.allow_remote.override_with(flags.allow_remote.then_some(true));

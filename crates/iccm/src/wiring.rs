@@ -1,12 +1,13 @@
-//! The one place where the parts meet: recorder, gateway, drain and store, and Dewey.
+//! The one place where the parts meet: recorder, gateway, spy, drain and store, and Dewey.
 //!
-//! Order matters. The gateway is bound before anything is said to be ready; the recorder lives before the gateway serves;
+//! Order matters. The gateway and the spy are bound before anything is said to be ready; the recorder lives before they serve;
 //! the store may come whenever it can. At the end it goes the other way round: no more traffic, the life ended, the rest
 //! drained.
 
 pub(crate) mod dewey;
 mod late_store;
 pub(crate) mod pending;
+pub(crate) mod relay_tap;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kgb::drain::{Drain, DrainHandle};
 use kgb::gateway::{Gateway, GatewayConfig, GatewayHandle, Limits, UpstreamTls};
+use kgb::spy::{Spy, SpyConfig, SpyHandle};
 use kgb::{Recorder, RecorderConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,7 @@ use uuid::Uuid;
 use winni::store::Store;
 
 pub(crate) use self::late_store::LateStore;
-use crate::config::Config;
+use crate::config::{Config, Origin};
 
 /// How long the end waits for the database: long enough for a long session, short enough for whoever waits at a prompt. What
 /// is left stays in the spool.
@@ -41,7 +43,8 @@ pub(crate) struct Running {
     recorder: Arc<Recorder>,
     address: SocketAddr,
     gateway: GatewayHandle,
-    serving: JoinHandle<()>,
+    spy: Option<(SocketAddr, SpyHandle)>,
+    serving: Vec<JoinHandle<()>>,
     shutdown: CancellationToken,
     drain: DrainHandle,
     store: Arc<LateStore>,
@@ -54,23 +57,24 @@ pub(crate) struct Stopped {
     pub(crate) is_drained: bool,
 }
 
-/// Starts to record: from now on the address answers. Does not wait for the database, and does not fail with it.
-pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result<Running> {
+/// Where to listen.
+pub(crate) struct Addresses {
+    pub(crate) gateway: SocketAddr,
+    /// Without one there is no spy.
+    pub(crate) spy: Option<SocketAddr>,
+}
+
+/// Starts to record: from now on the addresses answer. Does not wait for the database, and does not fail with it.
+pub(crate) async fn start(config: &Config, listen: Addresses) -> anyhow::Result<Running> {
     let data_dir = &config.data_dir.value;
     std::fs::create_dir_all(data_dir).with_context(|| {
         format!("cannot create the data folder {}; choose another one with --data-dir", data_dir.display())
     })?;
-    let recorder_config = RecorderConfig {
-        durability: config.durability.value,
-        when_spool_full: config.when_spool_full.value,
-        segment_bytes: config.bounds.spool_segment_bytes.value,
-        max_spool_bytes: config.bounds.spool_max_bytes.value,
-        ..RecorderConfig::new(data_dir)
-    };
-    let root = recorder_config.spool_root();
-    let recorder = Recorder::start(recorder_config)?;
-    let gateway = match Gateway::bind(listen, gateway_config(config), recorder.clone()).await {
-        Ok(gateway) => gateway,
+    let recording = recorder_config(config);
+    let root = recording.spool_root();
+    let recorder = Recorder::start(recording)?;
+    let (gateway, spy) = match bind(config, &listen, &recorder).await {
+        Ok(bound) => bound,
         Err(error) => {
             // Nothing passed; a life without an end would look like a crash to whoever reads the record.
             recorder.end_life()?;
@@ -81,8 +85,48 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
     let drain = Drain::spawn(store.clone(), root, recorder.clone());
     let shutdown = CancellationToken::new();
     let (address, handle) = (gateway.local_addr(), gateway.handle());
-    let serving = tokio::spawn(gateway.run(shutdown.clone()));
-    Ok(Running { recorder, address, gateway: handle, serving, shutdown, drain, store })
+    let mut serving = vec![tokio::spawn(gateway.run(shutdown.clone()))];
+    let spy = spy.map(|spy| {
+        let at = (spy.local_addr(), spy.handle());
+        serving.push(tokio::spawn(spy.run(shutdown.clone())));
+        at
+    });
+    Ok(Running { recorder, address, gateway: handle, spy, serving, shutdown, drain, store })
+}
+
+fn recorder_config(config: &Config) -> RecorderConfig {
+    RecorderConfig {
+        durability: config.durability.value,
+        when_spool_full: config.when_spool_full.value,
+        segment_bytes: config.bounds.spool_segment_bytes.value,
+        max_spool_bytes: config.bounds.spool_max_bytes.value,
+        ..RecorderConfig::new(&config.data_dir.value)
+    }
+}
+
+/// Gateway and spy. A spy whose address nobody chose gives way to whoever is there already: the gateway is what most come
+/// for.
+async fn bind(
+    config: &Config,
+    listen: &Addresses,
+    recorder: &Arc<Recorder>,
+) -> Result<(Gateway, Option<Spy>), kgb::Error> {
+    let gateway = Gateway::bind(listen.gateway, gateway_config(config), recorder.clone()).await?;
+    let Some(address) = listen.spy else { return Ok((gateway, None)) };
+    match Spy::bind(address, spy_config(config), recorder.clone()).await {
+        Ok(spy) => Ok((gateway, Some(spy))),
+        Err(error @ kgb::Error::Listen { .. }) if config.servers.spy_listen.origin == Origin::Default => {
+            tracing::warn!("going on without the spy: {error}, or set spy_listen (--spy-listen)");
+            Ok((gateway, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Which servers the spy connects to, in the way in which the gateway reaches its upstreams.
+fn spy_config(config: &Config) -> SpyConfig {
+    let GatewayConfig { tls, proxies, connect_timeout, limits, grace, .. } = gateway_config(config);
+    SpyConfig { servers: config.allowed_servers(), tls, proxies, connect_timeout, limits, grace }
 }
 
 /// Where the gateway forwards to, and what its clients may take.
@@ -115,9 +159,15 @@ impl Running {
         self.address
     }
 
+    /// Where clients reach the spy, if there is one.
+    pub(crate) fn spy_address(&self) -> Option<SocketAddr> {
+        self.spy.as_ref().map(|(address, _)| *address)
+    }
+
     /// Sends requests from now on where this configuration says; what else it says needs a restart.
     pub(crate) fn reload(&self, config: &Config) -> Result<(), kgb::Error> {
-        self.gateway.reload(&gateway_config(config))
+        self.gateway.reload(&gateway_config(config))?;
+        self.spy.iter().try_for_each(|(_, spy)| spy.reload(&spy_config(config)))
     }
 
     /// The store, which may not be open yet.
@@ -138,8 +188,10 @@ impl Running {
     /// Takes no more requests, lets running ones end within the gateway's grace, ends the life and drains.
     pub(crate) async fn stop(self) -> Stopped {
         self.shutdown.cancel();
-        if let Err(error) = self.serving.await {
-            tracing::error!("the gateway broke off: {error}");
+        for serving in self.serving {
+            if let Err(error) = serving.await {
+                tracing::error!("a listener broke off: {error}");
+            }
         }
         if let Err(error) = self.recorder.end_life() {
             tracing::error!("cannot end the recording in an orderly way, the next start does it: {error}");

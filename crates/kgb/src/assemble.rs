@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 
 use spool::{Blob, Channel, Flags, Kind, Payload, Reader, Record};
-use winni::model::{BodySource, CapturedExchange, ChunkTiming, Item, Outcome, Timestamp};
+use winni::model::{BodySource, CapturedExchange, CapturedFrame, ChunkTiming, Item, Outcome, Timestamp};
 use wire::head::{HeadError, RequestHead, ResponseHead};
 
-use crate::entry::{Begin, End, EntryError, Life, Note, REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
+use crate::entry::{
+    Begin, End, EntryError, Life, MESSAGE_BYTES, MessageBegin, Note, REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD,
+};
 
 /// Why an item cannot be made of its records.
 #[derive(Debug, thiserror::Error)]
@@ -118,26 +120,57 @@ impl Assembled {
                 let life = Life::decode(&reader.read(&last.payload)?)?;
                 Ok(Item::LifeBegin { at: life.at, about: life.about })
             }
-            Kind::Note => {
-                let Note::Gap(gap) = Note::decode(&reader.read(&last.payload)?)?;
-                Ok(Item::Gap(gap))
-            }
+            Kind::Note => Ok(match Note::decode(&reader.read(&last.payload)?)? {
+                Note::Gap(gap) => Item::Gap(gap),
+                Note::Closed(closed) => Item::ConnectionEnd(closed),
+            }),
             Kind::LifeEnd { flags } if flags.contains(Flags::RECOVERED) => {
                 Ok(Item::LifeEnd { at: None, orderly: false })
             }
             Kind::LifeEnd { .. } => {
                 Ok(Item::LifeEnd { at: Some(Life::decode(&reader.read(&last.payload)?)?.at), orderly: true })
             }
-            Kind::End { flags } => Ok(Item::Exchange(Box::new(self.exchange(reader, last, flags)?))),
+            Kind::End { flags } => self.ended(reader, last, flags),
             Kind::Begin | Kind::Part(_) => Err(Unreadable::NoBegin),
         }
     }
 
-    fn exchange(&self, reader: &Reader, last: &Piece, flags: Flags) -> Result<CapturedExchange, Unreadable> {
-        let first = self.pieces.first().filter(|piece| piece.kind == Kind::Begin);
-        let first = first.ok_or(Unreadable::NoBegin)?;
-        let begin = Begin::decode(&reader.read(&first.payload)?)?;
-        let (outcome, ended_at) = self.ending(reader, last, flags)?;
+    /// An exchange or a message, as its Begin says.
+    fn ended(&self, reader: &Reader, last: &Piece, flags: Flags) -> Result<Item, Unreadable> {
+        let first = self.pieces.first().filter(|piece| piece.kind == Kind::Begin).ok_or(Unreadable::NoBegin)?;
+        let begin = reader.read(&first.payload)?;
+        let ending = self.ending(reader, last, flags)?;
+        if MessageBegin::is_one(&begin) {
+            return Ok(Item::Frame(Box::new(self.message(reader, MessageBegin::decode(&begin)?, ending))));
+        }
+        Ok(Item::Exchange(Box::new(self.exchange(reader, (first, last), Begin::decode(&begin)?, ending)?)))
+    }
+
+    fn message(&self, reader: &Reader, begin: MessageBegin, ending: (Outcome, Option<Timestamp>)) -> CapturedFrame {
+        let (outcome, ended_at) = ending;
+        CapturedFrame {
+            id: begin.id,
+            connection_id: begin.connection,
+            at: begin.at,
+            ended_at,
+            durability: begin.durability,
+            outcome,
+            direction: begin.direction,
+            source: begin.source,
+            form: begin.form,
+            server: begin.server,
+            session_id: begin.session,
+            body: self.body(reader, MESSAGE_BYTES),
+        }
+    }
+
+    fn exchange(
+        &self,
+        reader: &Reader,
+        (first, last): (&Piece, &Piece),
+        begin: Begin,
+        (outcome, ended_at): (Outcome, Option<Timestamp>),
+    ) -> Result<CapturedExchange, Unreadable> {
         let response_head = self.response_head(reader)?;
         let answered = response_head.is_some() && outcome == Outcome::Complete;
         let first_byte = self.parts(RESPONSE_BODY).next().or(answered.then_some(last));
@@ -149,6 +182,7 @@ impl Assembled {
             durability: begin.durability,
             outcome,
             upstream: begin.upstream,
+            server: begin.server,
             key_fingerprint: begin.key_fingerprint,
             request_head: RequestHead::decode(&begin.head)?,
             request_body: self.body(reader, REQUEST_BODY),

@@ -4,9 +4,13 @@
 //! `docs/spool-format.md` under "Payload encodings". Every payload opens with a version byte; integers are
 //! little-endian. A payload that does not decode is an error that names the field, never a guess.
 
+mod message;
+
 use spool::Channel;
 use uuid::Uuid;
-use winni::model::{Durability, Gap, Outcome, Timestamp};
+use winni::model::{ConnectionEnd, Durability, Gap, Outcome, Timestamp};
+
+pub use message::{MESSAGE_BYTES, MessageBegin};
 
 /// Version of all payloads below. Readers refuse any other.
 const VERSION: u8 = 1;
@@ -21,6 +25,9 @@ pub const RESPONSE_BODY: Channel = Channel(3);
 pub const REQUEST_TRAILERS: Channel = Channel(4);
 /// Trailer fields of the response, `Name: value` lines ended by CRLF.
 pub const RESPONSE_TRAILERS: Channel = Channel(5);
+
+/// Beside the number of a Begin's durability: the name of an MCP server follows the upstream.
+const WITH_SERVER: u8 = 2;
 
 /// Why a payload could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +57,8 @@ pub struct Begin {
     pub durability: Durability,
     /// Base URL of the upstream; holds no credentials.
     pub upstream: String,
+    /// The MCP server's name, if it passes through the spy.
+    pub server: Option<String>,
     /// Keyed fingerprint of the client's credential.
     pub key_fingerprint: Option<String>,
     /// The request's head, in the encoding of `wire::head`, credentials replaced.
@@ -64,9 +73,12 @@ impl Begin {
         out.push(VERSION);
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(&self.at.0.to_le_bytes());
-        out.push(durability_number(self.durability));
+        out.push(durability_number(self.durability) | if self.server.is_some() { WITH_SERVER } else { 0 });
         put_short_text(&mut out, fingerprint);
         put_short_text(&mut out, &self.upstream);
+        if let Some(server) = &self.server {
+            put_short_text(&mut out, server);
+        }
         out.extend_from_slice(&self.head);
         out
     }
@@ -76,18 +88,18 @@ impl Begin {
         let mut fields = Fields::open(payload)?;
         let id = Uuid::from_bytes(fields.array("id")?);
         let at = fields.timestamp("at")?;
-        let durability = match fields.byte("durability")? {
-            0 => Durability::Process,
-            1 => Durability::Power,
-            _ => return Err(EntryError::Unknown("durability")),
-        };
+        let flags = fields.byte("durability")?;
+        let durability = durability_of(flags & !WITH_SERVER)?;
         let fingerprint = fields.short_text("key_fingerprint")?;
         let upstream = fields.short_text("upstream")?;
+        let has_server = flags & WITH_SERVER != 0;
+        let server = has_server.then(|| fields.short_text("server")).transpose()?;
         Ok(Self {
             id,
             at,
             durability,
             upstream,
+            server,
             key_fingerprint: (!fingerprint.is_empty()).then_some(fingerprint),
             head: fields.0.to_vec(),
         })
@@ -129,10 +141,12 @@ impl End {
 }
 
 /// An item that is one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// Traffic passed unrecorded.
     Gap(Gap),
+    /// A connection whose messages are on record has ended.
+    Closed(ConnectionEnd),
 }
 
 impl Note {
@@ -140,7 +154,10 @@ impl Note {
 
     /// The payload.
     pub fn encode(&self) -> Vec<u8> {
-        let Self::Gap(gap) = self;
+        let gap = match self {
+            Self::Gap(gap) => gap,
+            Self::Closed(closed) => return message::encode_closed(closed),
+        };
         let mut out = Vec::with_capacity(34);
         out.extend_from_slice(&[VERSION, Self::GAP]);
         out.extend_from_slice(&gap.from.0.to_le_bytes());
@@ -153,15 +170,16 @@ impl Note {
     /// Reads a payload.
     pub fn decode(payload: &[u8]) -> Result<Self, EntryError> {
         let mut fields = Fields::open(payload)?;
-        if fields.byte("kind")? != Self::GAP {
-            return Err(EntryError::Unknown("kind"));
+        match fields.byte("kind")? {
+            Self::GAP => Ok(Self::Gap(Gap {
+                from: fields.timestamp("from")?,
+                until: fields.timestamp("until")?,
+                exchanges: fields.number("exchanges")?,
+                bytes: fields.number("bytes")?,
+            })),
+            message::CLOSED => message::decode_closed(&mut fields),
+            _ => Err(EntryError::Unknown("kind")),
         }
-        Ok(Self::Gap(Gap {
-            from: fields.timestamp("from")?,
-            until: fields.timestamp("until")?,
-            exchanges: fields.number("exchanges")?,
-            bytes: fields.number("bytes")?,
-        }))
     }
 }
 
@@ -190,6 +208,14 @@ impl Life {
         let at = fields.timestamp("at")?;
         let about = std::str::from_utf8(fields.0).map_err(|_| EntryError::Text("about"))?;
         Ok(Self { at, about: about.to_owned() })
+    }
+}
+
+fn durability_of(number: u8) -> Result<Durability, EntryError> {
+    match number {
+        0 => Ok(Durability::Process),
+        1 => Ok(Durability::Power),
+        _ => Err(EntryError::Unknown("durability")),
     }
 }
 

@@ -18,6 +18,10 @@ pub struct Meters {
     pub(crate) request_bytes: Counter,
     /// Bytes of response bodies.
     pub(crate) response_bytes: Counter,
+    /// Messages of WebSocket connections, and what a relay reported.
+    messages: Counter,
+    /// Their bytes.
+    pub(crate) message_bytes: Counter,
     /// Appends and syncs that the spool could not do.
     pub(crate) spool_errors: Counter,
     /// Exchanges that passed wholly or partly unrecorded.
@@ -54,6 +58,8 @@ impl Meters {
             active: gauge("iccm_active_exchanges", "Exchanges that are running."),
             request_bytes: counter("iccm_request_bytes_total", "Bytes of request bodies."),
             response_bytes: counter("iccm_response_bytes_total", "Bytes of response bodies."),
+            messages: counter("iccm_messages_total", "Messages on WebSockets and through the relay."),
+            message_bytes: counter("iccm_message_bytes_total", "Bytes of such messages."),
             spool_errors: counter("iccm_spool_errors_total", "Appends and syncs that failed."),
             unrecorded_exchanges: counter("iccm_unrecorded_exchanges_total", "Exchanges wholly or partly unrecorded."),
             unrecorded_bytes: counter("iccm_unrecorded_bytes_total", "Bytes that passed unrecorded."),
@@ -76,6 +82,12 @@ impl Meters {
         if let Some(counter) = place.and_then(|at| self.exchanges.get(at)) {
             counter.increment(1);
         }
+    }
+
+    /// Counts a message of which so many bytes are there.
+    pub(crate) fn message(&self, bytes: usize) {
+        self.messages.increment(1);
+        self.message_bytes.increment(bytes as u64);
     }
 
     /// All of them as Prometheus text.

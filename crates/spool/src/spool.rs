@@ -243,6 +243,15 @@ impl Spool {
         Ok(Entry::new(self.clone(), seq, begun, stream))
     }
 
+    /// Appends an entry that is whole already: its Begin, its parts and its End, all or nothing, in one write. Takes nothing of
+    /// what is reserved. Returns its sequence number and where it ends: what to sync to for it.
+    pub fn whole(&self, payload: &[u8], parts: &[(Channel, &[u8])], end: &[u8]) -> Result<(u64, Position)> {
+        let begin = std::iter::once(Piece::control(Kind::Begin, payload));
+        let end = std::iter::once(Piece::control(Kind::End { flags: Flags::NONE }, end));
+        let pieces = begin.chain(part_pieces(parts)).chain(end);
+        self.append(|writer| writer.append_new(Claim::Part, pieces, None))
+    }
+
     /// Appends a whole item in one record; returns its sequence number. May use room that is reserved for notes.
     pub fn note(&self, payload: &[u8]) -> Result<u64> {
         let piece = std::iter::once(Piece::control(Kind::Note, payload));

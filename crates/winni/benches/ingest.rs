@@ -83,6 +83,7 @@ fn exchange((request, response): &(Vec<u8>, Vec<u8>)) -> CapturedExchange {
         durability: Durability::Process,
         outcome: Outcome::Complete,
         upstream: "http://127.0.0.1:1".into(),
+        server: None,
         key_fingerprint: None,
         request_head: RequestHead {
             method: "POST".into(),

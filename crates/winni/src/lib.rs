@@ -5,7 +5,9 @@
 
 mod content;
 mod conversation;
+mod frame;
 mod handed_in;
+mod mcp_over_http;
 pub mod model;
 mod pricing;
 mod recent;

@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use wire::head::{RequestHead, ResponseHead};
 
+pub use crate::frame::{CapturedFrame, ConnectionEnd, Direction, Frame, FrameFilter, FrameForm, FrameSource, ToolCall};
+
 /// A point in time: microseconds since the Unix epoch, UTC. Serialised and displayed as RFC 3339 with microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
@@ -167,6 +169,8 @@ pub struct CapturedExchange {
     pub outcome: Outcome,
     /// Base URL that the request was forwarded to, without credentials.
     pub upstream: String,
+    /// The MCP server's name, if it passed through the spy; none for a model API.
+    pub server: Option<String>,
     /// Keyed fingerprint of the credential that the client used.
     pub key_fingerprint: Option<String>,
     /// What the client sent, credentials replaced by fingerprints.
@@ -205,6 +209,10 @@ pub enum Item {
     },
     /// An exchange.
     Exchange(Box<CapturedExchange>),
+    /// A message of a connection.
+    Frame(Box<CapturedFrame>),
+    /// The end of a connection whose messages are on record.
+    ConnectionEnd(ConnectionEnd),
     /// Bytes that passed unrecorded.
     Gap(Gap),
     /// The recorder ended; always the last number of a life.

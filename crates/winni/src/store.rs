@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use crate::model::{
     Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
-    ExchangeFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext, Stats, StoredMessage,
-    Turn,
+    ExchangeFilter, Frame, FrameFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext,
+    Stats, StoredMessage, ToolCall, Turn,
 };
 
 /// What can go wrong with the data lake.
@@ -107,6 +107,16 @@ pub trait Store: Send + Sync {
     /// Writes the exact bytes of a part to `sink`, piece by piece. `None` if there is no such exchange; `Some(false)` if
     /// it has no such part (no response came) or its content was erased.
     async fn part(&self, id: Uuid, part: Part, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>>;
+
+    /// Messages of connections, oldest first.
+    async fn frames(&self, filter: FrameFilter) -> Result<Vec<Frame>>;
+
+    /// Writes the exact bytes of a message to `sink`, piece by piece. `None` if there is no such message; `Some(false)` if
+    /// its content was erased.
+    async fn frame_body(&self, id: Uuid, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>>;
+
+    /// What became of models' tool calls at MCP servers, by the ids of the calls, in the order in which servers were asked.
+    async fn tool_calls(&self, tool_use_ids: Vec<String>) -> Result<Vec<ToolCall>>;
 
     /// Ranked search over distinct messages: hits and the total number, which is counted up to
     /// [`crate::search::MAX_COUNTED`].

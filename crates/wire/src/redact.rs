@@ -71,6 +71,7 @@ impl Redactor {
                 Some(replacement)
             }
             Role::Url => self.url(value),
+            Role::Tokens => self.tokens(value),
             Role::Plain => None,
         }
     }
@@ -95,6 +96,21 @@ impl Redactor {
         let mut main = MainCredential::default();
         headers.for_each(|(name, value)| main.offer(name, value));
         main.fingerprint(self, target)
+    }
+
+    /// Subprotocols of a WebSocket: browsers, which can set no other header there, put their credentials among them, as
+    /// `openai-insecure-api-key.SECRET`.
+    fn tokens(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let mut clean: Vec<Vec<u8>> = Vec::new();
+        let mut found = false;
+        for token in value.split(|byte| *byte == b',') {
+            let (before, secret) = token.split_at(secret_in_token(token).unwrap_or(token.len()));
+            found |= !secret.is_empty();
+            let stand_in =
+                if secret.is_empty() { String::new() } else { format!("[redacted-{}]", self.fingerprint(secret)) };
+            clean.push([before, stand_in.as_bytes()].concat());
+        }
+        found.then(|| clean.join(&b","[..]))
     }
 
     fn url(&self, url: &[u8]) -> Option<Vec<u8>> {
@@ -147,7 +163,17 @@ impl<'h> MainCredential<'h> {
 enum Role {
     Credential,
     Url,
+    Tokens,
     Plain,
+}
+
+/// Where the secret begins in a subprotocol's name: behind what names it a credential, up to a dot.
+fn secret_in_token(token: &[u8]) -> Option<usize> {
+    const NAMES: [&str; 7] = ["key", "token", "bearer", "authorization", "auth", "secret", "jwt"];
+    let dot = memchr::memchr(b'.', token)?;
+    let mut name = token[..dot].trim_ascii().to_vec();
+    name.make_ascii_lowercase();
+    NAMES.iter().any(|known| name.ends_with(known.as_bytes())).then_some(dot + 1)
 }
 
 fn role(name: &str) -> Role {
@@ -177,6 +203,8 @@ fn role(name: &str) -> Role {
         Role::Credential
     } else if URLS.iter().any(&ends_with) {
         Role::Url
+    } else if name.eq_ignore_ascii_case("sec-websocket-protocol") {
+        Role::Tokens
     } else {
         Role::Plain
     }

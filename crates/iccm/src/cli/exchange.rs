@@ -41,13 +41,9 @@ impl From<PartName> for Part {
 pub(super) async fn run(args: ExchangeArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let store = reading::open(config).await?;
     let exchange = reading::exchange(store.as_ref(), &args.id).await?;
-    let mut sink = Sink { out: io::BufWriter::new(io::stdout()), failed: None };
+    let mut sink = Sink::new(io::BufWriter::new(io::stdout()));
     let written = store.part(exchange.id, args.part.into(), &mut sink).await;
-    // The store wraps the sink's error into one of its own; the sink's says more (and whether the reader just left).
-    if let Some(error) = sink.failed {
-        return Err(error).context("cannot write to standard output");
-    }
-    sink.out.flush().context("cannot write to standard output")?;
+    sink.end().context("cannot write to standard output")?;
     match written? {
         Some(true) => Ok(ExitCode::SUCCESS),
         Some(false) => bail!(
@@ -60,9 +56,23 @@ pub(super) async fn run(args: ExchangeArgs, config: &Config) -> anyhow::Result<E
 }
 
 /// Standard output, remembering the error that ended the writing.
-struct Sink<W> {
+pub(super) struct Sink<W> {
     out: W,
     failed: Option<io::Error>,
+}
+
+impl<W: Write> Sink<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out, failed: None }
+    }
+
+    /// The store wraps the sink's error into one of its own; the sink's says more (and whether the reader just left).
+    pub(super) fn end(mut self) -> io::Result<()> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.out.flush(),
+        }
+    }
 }
 
 impl<W: Write> Write for Sink<W> {

@@ -43,7 +43,8 @@ pub(super) async fn run(args: RunArgs, mut config: Config, env: &Environment, lo
     let plan = Plan::make(&mut config, env, program)?;
     plan.notes.iter().for_each(|note| eprintln!("iccm: {note}"));
     let stored_before = tokio::spawn(summary::stored_bytes_of(config.clone()));
-    let running = wiring::start(&config, listen_address(&config)?).await?;
+    let addresses = wiring::Addresses { gateway: listen_address(&config)?, spy: Some(spy_address(&config)?) };
+    let running = wiring::start(&config, addresses).await?;
     if std::io::stderr().is_terminal() {
         log.hold();
     }
@@ -64,6 +65,14 @@ pub(super) async fn run(args: RunArgs, mut config: Config, env: &Environment, lo
     let summary = Summary::of(recorder, &stopped, stored_before.await.unwrap_or_default()).await;
     eprintln!("iccm: {}", summary.line(address));
     Ok(ExitCode::from(code))
+}
+
+/// The same for the spy.
+fn spy_address(config: &Config) -> anyhow::Result<SocketAddr> {
+    match config.servers.spy_listen.origin {
+        Origin::Flag => config.checked_spy_listen().map_err(anyhow::Error::msg),
+        _ => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+    }
 }
 
 /// A free loopback port, unless the command line asks for one: the configured one is for `iccm up`.

@@ -1,6 +1,7 @@
 //! `iccm show`: one conversation, all turns.
 
 pub(super) mod blocks;
+mod calls;
 mod markdown;
 mod paragraphs;
 mod text;

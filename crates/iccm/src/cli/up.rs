@@ -31,12 +31,18 @@ pub(crate) struct UpArgs {
     json: bool,
 }
 
+impl UpArgs {
+    /// Where Fiedler is.
+    pub(super) fn fiedler(&self) -> Option<Listen> {
+        self.later.fiedler_listen
+    }
+}
+
 /// Addresses of parts that this version does not have. Scripts that name them work with every version; what is not there
 /// is said, not pretended.
 #[derive(Args)]
 struct LaterArgs {
     #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
-    spy_listen: Option<Listen>,
     #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
     fiedler_listen: Option<Listen>,
     #[arg(long, hide = true, value_name = "ADDR", value_parser = parse_listen)]
@@ -45,7 +51,7 @@ struct LaterArgs {
 
 impl LaterArgs {
     fn say_what_is_missing(&self) {
-        let parts = [("spy", &self.spy_listen), ("fiedler", &self.fiedler_listen), ("web", &self.web_listen)];
+        let parts = [("fiedler", &self.fiedler_listen), ("web", &self.web_listen)];
         for (part, listen) in parts {
             if listen.is_some() {
                 tracing::warn!("--{part}-listen has no effect: this version has no {part} yet");
@@ -61,6 +67,9 @@ struct Ready<'a> {
     gateway: String,
     /// Where Dewey is reached over HTTP; absent where it does not run.
     dewey: Option<String>,
+    /// Absent if the spy's usual address was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spy: Option<String>,
     data_dir: &'a str,
     recorder: Uuid,
 }
@@ -78,7 +87,8 @@ pub(super) async fn run(args: UpArgs, config: &Config, parts: Parts) -> anyhow::
     let listen = config.checked_listen().map_err(anyhow::Error::msg)?;
     // Before the gateway serves: a signal that comes early must find someone who listens.
     let (ended, mut hangup) = (shutdown::on_signal()?, shutdown::on_hangup()?);
-    let running = wiring::start(config, listen).await?;
+    let spy = Some(config.checked_spy_listen().map_err(anyhow::Error::msg)?);
+    let running = wiring::start(config, wiring::Addresses { gateway: listen, spy }).await?;
     // The gateway serves already; a moment's wait lets whoever reads "ready" also read the record at once.
     if let Err(why) = running.database_opens_within(DATABASE_PATIENCE).await {
         tracing::warn!("the database is not open; recording goes on into the spool and is stored when it is: {why}");
@@ -148,6 +158,7 @@ fn announce(running: &Running, dewey: Option<&DeweyServer>, config: &Config, jso
             event: "ready",
             gateway: format!("http://{}", running.address()),
             dewey: dewey.map(DeweyServer::url),
+            spy: running.spy_address().map(|address| format!("ws://{address}")),
             data_dir: &config.data_dir.value.to_string_lossy(),
             recorder: running.recorder_id(),
         };
@@ -164,11 +175,17 @@ fn announce(running: &Running, dewey: Option<&DeweyServer>, config: &Config, jso
 fn greeting(running: &Running, dewey: Option<&DeweyServer>, config: &Config) -> String {
     let address = running.address();
     let dewey = dewey.map(|dewey| format!("  dewey      {}\n", dewey.url())).unwrap_or_default();
+    let spy = match running.spy_address() {
+        Some(spy) => format!("ws://{spy}?upstream=NAME, http://{spy}/mcp/NAME"),
+        None => "not listening: its address is taken".to_owned(),
+    };
     format!(
-        "iccm is recording.\n\n  gateway    http://{address} -> {}\n  providers  {}\n{dewey}  record     {}\n\n\
+        "iccm is recording.\n\n  gateway    http://{address} -> {}\n  providers  {}\n  spy        {spy}\n  servers    {}\n\
+         {dewey}  record     {}\n\n\
          Point a client at it:\n\n  ANTHROPIC_BASE_URL=http://{address} claude\n\nCtrl-C ends it.\n",
         config.upstream.value.as_str().trim_end_matches('/'),
         config.providers.keys().map(|name| format!("/{name}")).collect::<Vec<_>>().join(" "),
+        config.allowed_servers().into_keys().collect::<Vec<_>>().join(" "),
         config.data_dir.value.display(),
     )
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::servers::{MCP_SERVERS, is_variable};
 use super::values::{
     nearest, parse_bool, parse_database, parse_durability, parse_folders, parse_hosts, parse_listen,
     parse_provider_name, parse_upstream, parse_when_spool_full,
@@ -16,7 +17,7 @@ struct Key {
     set: fn(&mut Config, &str, Origin) -> Result<(), String>,
 }
 
-const KEYS: [Key; 20] = [
+const KEYS: [Key; 22] = [
     Key { name: "data_dir", set: |c, text, origin| put(&mut c.data_dir, parse_path(text), origin) },
     Key { name: "database_url", set: |c, text, origin| put(&mut c.database_url, parse_database(text), origin) },
     Key { name: "upstream", set: |c, text, origin| put(&mut c.upstream, parse_upstream(text), origin) },
@@ -24,6 +25,11 @@ const KEYS: [Key; 20] = [
     Key { name: "dewey_listen", set: |c, text, origin| put(&mut c.dewey_listen, parse_listen(text), origin) },
     Key { name: "allowed_hosts", set: |c, text, origin| put(&mut c.allowed_hosts, parse_hosts(text), origin) },
     Key { name: "import_folders", set: |c, text, origin| put(&mut c.import_folders, parse_folders(text), origin) },
+    Key { name: "spy_listen", set: |c, text, origin| put(&mut c.servers.spy_listen, parse_listen(text), origin) },
+    Key {
+        name: "fiedler_listen",
+        set: |c, text, origin| put(&mut c.servers.fiedler_listen, parse_listen(text), origin),
+    },
     Key { name: "durability", set: |c, text, origin| put(&mut c.durability, parse_durability(text), origin) },
     Key {
         name: "when_spool_full",
@@ -66,6 +72,8 @@ impl Config {
         for (name, value) in &table {
             if name == PROVIDERS {
                 self.read_providers(value, &origin)?;
+            } else if name == MCP_SERVERS {
+                self.servers.read_file(value, &origin)?;
             } else {
                 self.read_key(name, value, &origin)?;
             }
@@ -75,7 +83,7 @@ impl Config {
 
     fn read_key(&mut self, name: &str, value: &Value, origin: &Origin) -> Result<(), ConfigError> {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-            let known = KEYS.iter().map(|key| key.name).chain([PROVIDERS]);
+            let known = KEYS.iter().map(|key| key.name).chain([PROVIDERS, MCP_SERVERS]);
             return Err(unknown(origin, "", name, known));
         };
         let text = scalar(value).ok_or_else(|| value_error(origin, name, "must be a single value".into()))?;
@@ -109,6 +117,7 @@ impl Config {
                 (key.set)(self, text, origin.clone()).map_err(|problem| value_error(&origin, key.name, problem))?;
             }
         }
+        self.servers.read_environment(env)?;
         for variable in env.names_with_prefix("ICCM_PROVIDERS_") {
             let (Some(name), Some(text)) = (provider_of_variable(variable), env.text(variable)) else {
                 continue;
@@ -137,7 +146,7 @@ pub(crate) fn unknown_variables(env: &Environment) -> Vec<(String, String)> {
     let known: Vec<String> =
         KEYS.iter().map(|key| variable_of(key.name)).chain(OTHER_VARIABLES.iter().map(|v| (*v).to_owned())).collect();
     env.names_with_prefix("ICCM_")
-        .filter(|name| !known.iter().any(|k| k == name) && provider_of_variable(name).is_none())
+        .filter(|name| !known.iter().any(|k| k == name) && provider_of_variable(name).is_none() && !is_variable(name))
         .map(|name| (name.to_owned(), nearest(name, known.iter().map(String::as_str))))
         .collect()
 }
@@ -165,7 +174,7 @@ fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Boolean(_) | Value::Integer(_) | Value::Float(_) => Some(value.to_string()),
@@ -173,7 +182,12 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-fn unknown<'a>(origin: &Origin, prefix: &str, key: &str, known: impl Iterator<Item = &'a str>) -> ConfigError {
+pub(super) fn unknown<'a>(
+    origin: &Origin,
+    prefix: &str,
+    key: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> ConfigError {
     ConfigError::UnknownKey {
         origin: origin.clone(),
         key: format!("{prefix}{key}"),
@@ -181,6 +195,6 @@ fn unknown<'a>(origin: &Origin, prefix: &str, key: &str, known: impl Iterator<It
     }
 }
 
-fn value_error(origin: &Origin, key: &str, problem: String) -> ConfigError {
+pub(super) fn value_error(origin: &Origin, key: &str, problem: String) -> ConfigError {
     ConfigError::Value { origin: origin.clone(), key: key.to_owned(), problem }
 }

@@ -14,8 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 use winni::model::{
     Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
-    ExchangeFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext, Stats, StoredMessage,
-    Turn,
+    ExchangeFilter, Frame, FrameFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext,
+    Stats, StoredMessage, ToolCall, Turn,
 };
 use winni::store::{Error, Result, Store, Watermark};
 
@@ -131,6 +131,18 @@ impl Store for LateStore {
 
     async fn part(&self, id: Uuid, part: Part, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>> {
         self.store().await?.part(id, part, sink).await
+    }
+
+    async fn frames(&self, filter: FrameFilter) -> Result<Vec<Frame>> {
+        self.store().await?.frames(filter).await
+    }
+
+    async fn frame_body(&self, id: Uuid, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>> {
+        self.store().await?.frame_body(id, sink).await
+    }
+
+    async fn tool_calls(&self, tool_use_ids: Vec<String>) -> Result<Vec<ToolCall>> {
+        self.store().await?.tool_calls(tool_use_ids).await
     }
 
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {

@@ -27,7 +27,7 @@ fn help_and_version_succeed() {
     let place = Place::new();
     let help = place.run(&["--help"]);
     assert!(help.status.success());
-    for command in ["up", "dewey", "relay", "run", "show", "search", "doctor"] {
+    for command in ["up", "dewey", "relay", "run", "show", "search", "doctor", "frames"] {
         assert!(stdout(&help).contains(&format!("\n  {command} ")), "{command}");
     }
     // Commands come with their parts; none is advertised before.

@@ -23,7 +23,7 @@ use super::taps::ResponseTap;
 
 /// Why a body breaks off in front of its reader.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The other side broke it.
     #[error("the sender broke off: {0}")]
     BySender(#[from] hyper::Error),
@@ -42,7 +42,7 @@ type Passed = Option<Result<Frame<Bytes>, Broken>>;
 type Wait = Pin<Box<dyn Future<Output = Result<(), spool::Error>> + Send>>;
 
 /// What a tap says of a frame or an end.
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Pass it on.
     Pass,
     /// Pass it on when this is done.
@@ -52,7 +52,7 @@ pub(super) enum Verdict {
 }
 
 /// Records what passes in one direction.
-pub(super) trait Tap: Send + Unpin + 'static {
+pub(crate) trait Tap: Send + Unpin + 'static {
     /// A frame has come; `last`: it is known that none follows.
     fn frame(&mut self, frame: &Frame<Bytes>, last: bool) -> Verdict;
     /// The end has come by itself.
@@ -114,7 +114,7 @@ fn data(item: &Option<Item>) -> Option<&Bytes> {
 }
 
 /// A body under way.
-pub(super) struct RecordedBody<T: Tap> {
+pub(crate) struct RecordedBody<T: Tap> {
     /// None: taken away, because nobody wants the rest.
     inner: Option<Incoming>,
     tap: T,
@@ -257,7 +257,7 @@ impl<T: Tap> Drop for RecordedBody<T> {
 }
 
 /// What the gateway answers with: an upstream's body, or one of its own.
-pub(super) enum ResponseBody {
+pub(crate) enum ResponseBody {
     /// The upstream's.
     Forwarded(RecordedBody<ResponseTap>),
     /// The gateway's own.

@@ -8,7 +8,7 @@ use rustls::CertificateError;
 use super::proxy::ProxyError;
 
 /// Every cause of an error, outermost first, in one line.
-pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn explain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in causes(error).skip(1) {
         let next = cause.to_string();
@@ -21,13 +21,13 @@ pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Whether the other side reset the connection.
-pub(super) fn is_reset(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_reset(error: &(dyn Error + 'static)) -> bool {
     let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
     causes(error).any(|cause| cause.downcast_ref().is_some_and(is_reset))
 }
 
 /// What to do about an upstream that cannot be reached.
-pub(super) fn advice(error: &(dyn Error + 'static)) -> &'static str {
+pub(crate) fn advice(error: &(dyn Error + 'static)) -> &'static str {
     if causes(error).any(|cause| cause.is::<ProxyError>()) {
         return "Check the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (its URL may hold a user and a password), or \
                 name the upstream in NO_PROXY.";

@@ -33,7 +33,7 @@ const TURNS: u8 = 4;
 /// What the connection and the exchanges on it tell each other. Shared by [`ClientIo`] (owner of the socket) and the
 /// response body that is being sent.
 #[derive(Default)]
-pub(super) struct ClientState {
+pub(crate) struct ClientState {
     reset: AtomicBool,
     flushes: AtomicU64,
     waiting: Mutex<Vec<Waker>>,
@@ -43,7 +43,7 @@ pub(super) struct ClientState {
 
 impl ClientState {
     /// From now on the connection ends with a reset; where others share it, only its stream does, by itself.
-    pub(super) fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&self) {
         self.reset.store(!self.pace.is_multiplexed(), Ordering::Relaxed);
     }
 
@@ -90,8 +90,10 @@ impl ClientState {
 }
 
 /// The socket.
-pub(super) struct ClientIo {
+pub(crate) struct ClientIo {
     stream: TcpStream,
+    /// No HTTP is spoken on it any more.
+    is_raw: bool,
     /// Bytes that were read already, to see which protocol it is.
     first: Vec<u8>,
     state: Arc<ClientState>,
@@ -103,7 +105,7 @@ pub(super) struct ClientIo {
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, first: Vec<u8>, state: Arc<ClientState>) -> Self {
-        Self { stream, first, state, turns: 0, error: None }
+        Self { stream, is_raw: false, first, state, turns: 0, error: None }
     }
 
     /// Whether hyper has yet to show a request that has come.
@@ -111,6 +113,17 @@ impl ClientIo {
         let waits = self.turns < TURNS && self.state.framing().has_unseen_head();
         self.turns += u8::from(waits);
         waits
+    }
+}
+
+impl ClientIo {
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// From now on it gives what the socket gives, when the socket does.
+    pub(crate) fn set_raw(&mut self) {
+        self.is_raw = true;
     }
 }
 
@@ -127,6 +140,9 @@ impl Drop for ClientIo {
 
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_raw && self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
         let before = buf.filled().len();
         if !self.first.is_empty() {
             let fits = self.first.len().min(buf.remaining());

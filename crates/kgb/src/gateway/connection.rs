@@ -99,7 +99,8 @@ async fn first_bytes(stream: &mut TcpStream, client: &ClientState) -> io::Result
 }
 
 async fn speak_http1(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>, life: Life) -> hyper::Result<()> {
-    let service = service_fn(move |request| attend(shared.clone(), client.clone(), request));
+    let shutdown = life.shutdown.clone();
+    let service = service_fn(move |request| attend(shared.clone(), client.clone(), life.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
@@ -109,11 +110,12 @@ async fn speak_http1(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES as usize)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
-        () = life.shutdown.cancelled() => {
+        () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -121,7 +123,8 @@ async fn speak_http1(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>
 }
 
 async fn speak_http2(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>, life: Life) -> hyper::Result<()> {
-    let service = service_fn(move |request| attend(shared.clone(), client.clone(), request));
+    let streams = life.clone();
+    let service = service_fn(move |request| attend(shared.clone(), client.clone(), streams.clone(), request));
     let connection = http2::Builder::new(life.clone())
         .timer(TokioTimer::new())
         .auto_date_header(false)
@@ -146,9 +149,10 @@ async fn speak_http2(shared: Arc<Shared>, io: ClientIo, client: Arc<ClientState>
 async fn attend(
     shared: Arc<Shared>,
     client: Arc<ClientState>,
+    life: Life,
     request: Request<Incoming>,
 ) -> Result<Response<Attended>, Hangup> {
     let busy = Busy::new(client.clone());
-    let answer = exchange(shared, client, request).await?;
+    let answer = exchange(shared, client, life, request).await?;
     Ok(answer.map(|body| Attended::new(body, busy)))
 }

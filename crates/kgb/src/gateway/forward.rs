@@ -18,37 +18,47 @@ use super::body::{Peeked, RecordedBody, ResponseBody};
 use super::cause::{advice, explain, is_reset};
 use super::client_io::ClientState;
 use super::refuse::{Refusal, name_exchange};
-use super::route::Upstream;
 use super::taps::{RequestBody, RequestTap, ResponseTap, Unread, discard};
-use super::{hop, own, strict};
+use super::ways::{Named, Way};
+use super::{Life, hop, own, strict};
 use crate::entry::{REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
 use crate::recorder::{Kept, NewExchange, Recording};
+use crate::spy;
 
 /// The client's connection is closed without (the rest of) an answer, as the upstream has closed ours.
 #[derive(Debug, thiserror::Error)]
 #[error("the exchange broke off; so does the client's connection")]
-pub(super) struct Hangup;
+pub(crate) struct Hangup;
 
-type Answer = Result<Response<ResponseBody>, Hangup>;
+pub(crate) type Answer = Result<Response<ResponseBody>, Hangup>;
 
 /// What the client asks for.
-struct Asked {
-    method: Method,
-    target: PathAndQuery,
-    version: Version,
-    headers: HeaderMap,
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) target: PathAndQuery,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
     /// hyper's memory of the case in which names were written; the upstream gets them likewise.
-    extensions: http::Extensions,
+    pub(crate) extensions: http::Extensions,
+}
+
+/// Whom a request goes to, as the record names it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct To<'a> {
+    pub(crate) upstream: &'a str,
+    /// The MCP server's name, if it passes through the spy.
+    pub(crate) server: Option<&'a str>,
 }
 
 impl Asked {
-    fn as_new<'a>(&'a self, upstream: &'a Upstream, body: Option<&'a Bytes>) -> NewExchange<'a> {
+    pub(crate) fn as_new<'a>(&'a self, to: To<'a>, body: Option<&'a Bytes>) -> NewExchange<'a> {
         NewExchange {
             method: self.method.as_str(),
             target: self.target.as_str(),
             version: self.version,
             headers: &self.headers,
-            upstream: &upstream.base,
+            upstream: to.upstream,
+            server: to.server,
             body: body.map(AsRef::as_ref),
         }
     }
@@ -63,7 +73,12 @@ struct Begun {
 }
 
 /// Carries one exchange out.
-pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, request: Request<Incoming>) -> Answer {
+pub(super) async fn exchange(
+    gateway: Arc<Shared>,
+    client: Arc<ClientState>,
+    life: Life,
+    request: Request<Incoming>,
+) -> Answer {
     let is_plain = strict::check(request.version(), request.headers(), client.next_framing());
     if is_plain.is_ok()
         && let Some(answer) = own::answer(&gateway.recorder, &request)
@@ -72,16 +87,24 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
     }
     let (asked, body) = read_head(request);
     let forwarding = gateway.forwarding();
-    let (upstream, rest) = forwarding.routes.find(asked.target.as_str());
+    let way = forwarding.ways.find(&asked);
     if let Err(refusal) = is_plain {
-        return hang_up_on(&gateway, &asked, upstream, refusal).await;
+        return hang_up_on(&gateway, &asked, way.to(), refusal).await;
     }
-    let Begun { recording, body, unread } = match begin(&gateway, &asked, upstream, body).await {
+    let Way { upstream, uri, server } = match way {
+        Ok(way) => way,
+        Err(stray) => return spy::turn_away(&gateway, life, asked, stray).await,
+    };
+    if hop::wants_websocket(&asked) {
+        let call = spy::Call { shared: gateway, client, life, asked, upstream, uri, server };
+        return spy::carry(&forwarding, call).await;
+    }
+    let Begun { recording, body, unread } = match begin(&gateway, &asked, server.to(upstream), body).await {
         Ok(begun) => begun,
         Err(answer) => return answer,
     };
     let method = asked.method.clone();
-    let uri = match forwardable(&asked, upstream, rest) {
+    let uri = match forwardable(&asked, uri) {
         Ok(uri) => uri,
         Err(refusal) => {
             // Leaves what it holds of the client's body in `unread`.
@@ -97,8 +120,8 @@ pub(super) async fn exchange(gateway: Arc<Shared>, client: Arc<ClientState>, req
 }
 
 /// Refuses a request of which nobody can say where it ends: its body is not read.
-async fn hang_up_on(gateway: &Shared, asked: &Asked, upstream: &Upstream, refusal: Refusal) -> Answer {
-    let answer = match gateway.recorder.begin(&asked.as_new(upstream, None)) {
+async fn hang_up_on(gateway: &Shared, asked: &Asked, to: To<'_>, refusal: Refusal) -> Answer {
+    let answer = match gateway.recorder.begin(&asked.as_new(to, None)) {
         Ok(recording) => refusal.answer(recording, &asked.method).await,
         Err(_) => Some(refusal.unrecorded()),
     };
@@ -108,10 +131,10 @@ async fn hang_up_on(gateway: &Shared, asked: &Asked, upstream: &Upstream, refusa
 }
 
 /// Puts the request's head on record, with as much of its body as is there. `Err`: it may not go on.
-async fn begin(gateway: &Shared, asked: &Asked, upstream: &Upstream, mut body: Incoming) -> Result<Begun, Answer> {
+async fn begin(gateway: &Shared, asked: &Asked, to: To<'_>, mut body: Incoming) -> Result<Begun, Answer> {
     let size = body.size_hint().exact();
     let peeked = Peeked::look(&mut body).await;
-    let recording = match gateway.recorder.begin(&asked.as_new(upstream, peeked.data())) {
+    let recording = match gateway.recorder.begin(&asked.as_new(to, peeked.data())) {
         Ok(recording) => recording,
         Err(error) => {
             discard(body).await;
@@ -144,7 +167,7 @@ fn read_head(request: Request<Incoming>) -> (Asked, Incoming) {
 
 /// What to ask the upstream for; or why a request is not passed on, because it would mean something else there than its
 /// sender meant.
-fn forwardable(asked: &Asked, upstream: &Upstream, rest: &str) -> Result<http::Uri, Refusal> {
+fn forwardable(asked: &Asked, uri: Option<http::Uri>) -> Result<http::Uri, Refusal> {
     let not_implemented = |message: String| Err(Refusal::not_forwardable(StatusCode::NOT_IMPLEMENTED, message));
     if asked.method == Method::CONNECT {
         let message = "iccm is no forward proxy: set it as the base URL of your client, not as its HTTP proxy.";
@@ -156,16 +179,16 @@ fn forwardable(asked: &Asked, upstream: &Upstream, rest: &str) -> Result<http::U
     }
     if let Some(protocol) = hop::upgrade(&asked.headers) {
         return not_implemented(format!(
-            "iccm records HTTP exchanges only and does not upgrade to `{protocol}` yet; use plain HTTP."
+            "iccm records HTTP and WebSockets (HTTP/1.1) and does not upgrade to `{protocol}`; use one of those."
         ));
     }
     let cannot =
         || Refusal::not_forwardable(StatusCode::BAD_REQUEST, "iccm cannot forward this target; check its path.");
-    upstream.uri(&asked.target, rest).ok_or_else(cannot)
+    uri.ok_or_else(cannot)
 }
 
 /// The request is whole already: nothing of it may go on before it is as durable as it has to be.
-async fn settle_request(recording: &Recording) -> Result<(), spool::Error> {
+pub(crate) async fn settle_request(recording: &Recording) -> Result<(), spool::Error> {
     let running = recording.running();
     running.request_whole();
     if running.needs_sync() {
@@ -187,7 +210,7 @@ fn compose(mut asked: Asked, uri: http::Uri, host: &http::HeaderValue, body: Req
 }
 
 /// The upstream has answered.
-async fn deliver(
+pub(crate) async fn deliver(
     response: Response<Incoming>,
     recording: Recording,
     client: Arc<ClientState>,
@@ -252,7 +275,7 @@ async fn failed(
 }
 
 /// Answers in place of the upstream, when the request has been read and recorded to its end.
-async fn refuse(refusal: Refusal, recording: Recording, unread: &Unread, method: &Method) -> Answer {
+pub(crate) async fn refuse(refusal: Refusal, recording: Recording, unread: &Unread, method: &Method) -> Answer {
     if let Some(rest) = unread.take()
         && !keep_rest(rest, &recording).await
     {

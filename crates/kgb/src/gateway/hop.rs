@@ -9,10 +9,13 @@
 //!   sides cannot disagree about where the message ends.
 //! - A `Connection` header may not take away `Host`, `Content-Length` or `Transfer-Encoding`: framing and routing are
 //!   not the client's to remove.
-//! - `Upgrade: h2c` is ignored, as section 7.8 allows; any other upgrade is refused with 501 instead of being forwarded as
-//!   a request that cannot mean what its sender meant ([`upgrade`]).
+//! - `Upgrade: h2c` is ignored, as section 7.8 allows; an upgrade to a WebSocket is carried out; any other is refused with
+//!   501 instead of being forwarded as a request that cannot mean what its sender meant ([`upgrade`]).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Version};
+
+use super::forward::Asked;
 
 /// The headers that go on, in their order. `host`, if given, replaces the value of `Host` in its place (and is added
 /// where there was none, as HTTP/1.0 allows).
@@ -44,6 +47,15 @@ pub(super) fn end_to_end(headers: HeaderMap, host: Option<&HeaderValue>) -> Head
     forwarded
 }
 
+/// The headers of a request that asks for a WebSocket: all of them, but `Host` is the upstream's, and no extension is
+/// offered. Compression (`permessage-deflate`) would hide the messages from the record; an offer is not a demand, so that no
+/// client fails for want of it.
+pub(crate) fn websocket_request(mut headers: HeaderMap, host: &HeaderValue) -> HeaderMap {
+    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    headers.insert(header::HOST, host.clone());
+    headers
+}
+
 /// What an HTTP/2 request needs to be one of HTTP/1.1: `Cookie` in one piece again (RFC 9113, section 8.2.3), and framing
 /// for a body of unknown length, which a method like GET would not have without it.
 pub(super) fn from_http2(headers: &mut HeaderMap, has_body: bool) {
@@ -59,9 +71,16 @@ pub(super) fn from_http2(headers: &mut HeaderMap, has_body: bool) {
 }
 
 /// The protocol that a request asks to upgrade to, unless it is one that may be ignored.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<String> {
     let protocols = tokens(headers, &header::UPGRADE);
     protocols.filter(|protocol| !protocol.eq_ignore_ascii_case("h2c")).map(str::to_owned).next()
+}
+
+/// Whether a request asks for a WebSocket (RFC 6455, section 4.1).
+pub(crate) fn wants_websocket(asked: &Asked) -> bool {
+    asked.version == Version::HTTP_11
+        && asked.method == Method::GET
+        && upgrade(&asked.headers).is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -82,7 +101,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// The comma-separated tokens of all fields of one name.
-fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+pub(crate) fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     headers
         .get_all(name)
         .into_iter()

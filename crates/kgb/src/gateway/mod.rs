@@ -5,7 +5,9 @@
 //! exchange that the upstream breaks off is broken off towards the client too (with HTTP/2 its stream), never ended
 //! properly; a client that hangs up cancels the upstream's work. Memory does not grow with the size of a body.
 //!
-//! Refused, in the API's own error shape: upgrades (501; `h2c` is ignored instead), CONNECT (501), requests that others
+//! A WebSocket is carried by the [spy](crate::spy)'s code, message by message on record.
+//!
+//! Refused, in the API's own error shape: other upgrades (501; `h2c` is ignored instead), CONNECT (501), requests that others
 //! could understand in another way (400; the connection is closed), and whatever cannot be recorded while policy says so
 //! (503). What is malformed is answered without a body, counted (`iccm_malformed_requests_total`) and not recorded: there is
 //! no exchange.
@@ -14,23 +16,24 @@
 //! are passed on chunked. Trailers pass where the message announces them (`Trailer`). A client that closes its sending
 //! half counts as gone, because it cannot be told from one that hung up.
 
-mod body;
-mod cause;
-mod client_io;
+pub(crate) mod body;
+pub(crate) mod cause;
+pub(crate) mod client_io;
 mod connection;
-mod forward;
+pub(crate) mod forward;
 mod framing;
-mod hop;
+pub(crate) mod hop;
 mod own;
 mod pace;
 mod probe;
 mod proxy;
-mod refuse;
-mod route;
+pub(crate) mod refuse;
+pub(crate) mod route;
 mod strict;
-mod taps;
+pub(crate) mod taps;
 mod tls;
-mod upstream;
+pub(crate) mod upstream;
+pub(crate) mod ways;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -52,6 +55,10 @@ pub use route::RouteError;
 use route::Routes;
 pub use tls::UpstreamTls;
 use upstream::UpstreamClient;
+use ways::Ways;
+
+/// WebSockets at once.
+const MAX_SOCKETS: usize = 1024;
 
 /// After a failed accept (no descriptors left, most likely) the listener rests, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -91,27 +98,47 @@ impl GatewayConfig {
 }
 
 /// What all exchanges share.
-struct Shared {
-    recorder: Arc<Recorder>,
+pub(crate) struct Shared {
+    pub(crate) recorder: Arc<Recorder>,
     /// Replaced as a whole: an exchange takes it once, and goes on with what it took.
     forwarding: RwLock<Arc<Forwarding>>,
+    /// Places of the WebSockets; who finds none is refused.
+    pub(crate) sockets: Arc<Semaphore>,
 }
 
 /// Where requests go, and how.
-struct Forwarding {
-    routes: Routes,
+pub(crate) struct Forwarding {
+    ways: Ways,
     client: UpstreamClient,
 }
 
 impl Forwarding {
     fn new(config: &GatewayConfig) -> Result<Arc<Self>> {
         let routes = Routes::new(&config.upstream, &config.providers)?;
-        let tls = tls::client_config(&config.tls, routes.any_https())?;
-        Ok(Arc::new(Self { routes, client: UpstreamClient::new(tls, &config.proxies, config.connect_timeout) }))
+        Self::along(Ways::Model(routes), &config.tls, &config.proxies, config.connect_timeout)
+    }
+
+    pub(crate) fn along(ways: Ways, tls: &UpstreamTls, proxies: &Proxies, patience: Duration) -> Result<Arc<Self>> {
+        let tls = tls::client_config(tls, ways.any_https())?;
+        Ok(Arc::new(Self { ways, client: UpstreamClient::new(tls, proxies, patience) }))
+    }
+
+    /// A connection to an upstream that nobody else gets.
+    pub(crate) async fn connect(&self, uri: http::Uri) -> std::result::Result<upstream::Connected, upstream::BoxError> {
+        self.client.connect(uri).await
     }
 }
 
 impl Shared {
+    pub(crate) fn new(recorder: Arc<Recorder>, forwarding: Arc<Forwarding>) -> Arc<Self> {
+        let sockets = Arc::new(Semaphore::new(MAX_SOCKETS));
+        Arc::new(Self { recorder, forwarding: RwLock::new(forwarding), sockets })
+    }
+
+    pub(crate) fn replace(&self, forwarding: Arc<Forwarding>) {
+        *self.forwarding.write().unwrap_or_else(PoisonError::into_inner) = forwarding;
+    }
+
     fn forwarding(&self) -> Arc<Forwarding> {
         self.forwarding.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -126,8 +153,7 @@ impl GatewayHandle {
     /// or, if there is an error, none of them. Exchanges under way end as they began, and no client's connection is
     /// touched. Limits and grace stay what they were.
     pub fn reload(&self, config: &GatewayConfig) -> Result<()> {
-        let forwarding = Forwarding::new(config)?;
-        *self.0.forwarding.write().unwrap_or_else(PoisonError::into_inner) = forwarding;
+        self.0.replace(Forwarding::new(config)?);
         Ok(())
     }
 }
@@ -144,16 +170,20 @@ pub struct Gateway {
 impl Gateway {
     /// Listens on an address; port 0 takes a free one.
     pub async fn bind(listen: SocketAddr, config: GatewayConfig, recorder: Arc<Recorder>) -> Result<Self> {
-        let forwarding = RwLock::new(Forwarding::new(&config)?);
+        let shared = Shared::new(recorder, Forwarding::new(&config)?);
+        Self::listen(listen, shared, config.limits, config.grace).await
+    }
+
+    /// Serves whatever `shared` says on an address.
+    pub(crate) async fn listen(
+        listen: SocketAddr,
+        shared: Arc<Shared>,
+        limits: Limits,
+        grace: Duration,
+    ) -> Result<Self> {
         let cannot_listen = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
-        Ok(Self {
-            address: listener.local_addr().map_err(cannot_listen)?,
-            listener,
-            shared: Arc::new(Shared { recorder, forwarding }),
-            limits: config.limits,
-            grace: config.grace,
-        })
+        Ok(Self { address: listener.local_addr().map_err(cannot_listen)?, listener, shared, limits, grace })
     }
 
     /// The address that clients reach.
@@ -197,9 +227,9 @@ impl Gateway {
 
 /// How connections, and the exchanges that share one, come to their end. Owns their tasks.
 #[derive(Clone)]
-struct Life {
+pub(crate) struct Life {
     /// Nothing new is to begin.
-    shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
     /// What is left is to stop where it is.
     cut: CancellationToken,
     tasks: TaskTracker,

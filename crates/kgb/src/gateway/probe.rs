@@ -8,7 +8,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use super::cause::{advice, explain};
-use super::upstream::connector;
+use super::upstream::{Speaks, connector};
 use super::{GatewayConfig, tls};
 
 /// Why an upstream cannot be reached.
@@ -28,7 +28,7 @@ pub async fn probe(config: &GatewayConfig) -> Result<StatusCode, Unreachable> {
     let tls = tls::client_config(&config.tls, config.upstream.scheme() == "https").map_err(refused)?;
     let invalid = |error: http::uri::InvalidUri| Unreachable { why: error.to_string(), advice: String::new() };
     let uri: Uri = config.upstream.as_str().parse().map_err(invalid)?;
-    let (connector, rules) = connector(tls, &config.proxies, config.connect_timeout);
+    let (connector, rules) = connector(tls, &config.proxies, config.connect_timeout, Speaks::Http);
     let mut request = Request::new(Empty::<Bytes>::new());
     if let Some(credentials) = rules.authorization(&uri) {
         request.headers_mut().insert(PROXY_AUTHORIZATION, credentials.clone());

@@ -147,11 +147,17 @@ pub(super) struct Way {
     /// A proxy may be behind TLS itself.
     to_proxy: HttpsConnector<HttpConnector>,
     rules: Arc<ProxyRules>,
+    /// Also to upstreams without TLS a proxy is asked for a tunnel: what follows is not HTTP.
+    tunnels_only: bool,
 }
 
 impl Way {
     pub(super) fn new(tcp: HttpConnector, to_proxy: HttpsConnector<HttpConnector>, rules: Arc<ProxyRules>) -> Self {
-        Self { tcp, to_proxy, rules }
+        Self { tcp, to_proxy, rules, tunnels_only: false }
+    }
+
+    pub(super) fn with_tunnels_only(self) -> Self {
+        Self { tunnels_only: true, ..self }
     }
 
     fn through(&mut self, proxy: &Intercept, destination: Uri) -> Connecting {
@@ -159,7 +165,7 @@ impl Way {
             let proxy = proxy.uri().authority().map(ToString::to_string).unwrap_or_default();
             move |source: BoxError| BoxError::from(ProxyError::Failed { proxy, source })
         };
-        if destination.scheme_str() != Some("https") {
+        if destination.scheme_str() != Some("https") && !self.tunnels_only {
             let connecting = self.to_proxy.call(proxy.uri().clone());
             return Box::pin(async move { connecting.await.map(|io| Via { io, asks_proxy: true }).map_err(failed) });
         }
@@ -202,10 +208,20 @@ impl Service<Uri> for Way {
 }
 
 /// A connection to an upstream, or to the proxy that is asked for it.
-pub(super) struct Via {
+pub(crate) struct Via {
     io: Plain,
     /// Requests on it are in absolute form.
     asks_proxy: bool,
+}
+
+impl Via {
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match &self.io {
+            MaybeHttpsStream::Http(tcp) => tcp.inner(),
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+        }
+    }
 }
 
 impl Connection for Via {

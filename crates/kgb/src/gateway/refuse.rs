@@ -18,16 +18,16 @@ const ERROR: HeaderName = HeaderName::from_static("x-iccm-error");
 const EXCHANGE_ID: HeaderName = HeaderName::from_static("x-iccm-exchange-id");
 
 /// A refusal: what the client is told.
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) outcome: Outcome,
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) outcome: Outcome,
     /// What, why, and what to do.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 impl Refusal {
     /// The upstream could not be reached.
-    pub(super) fn unreachable(upstream: &str, why: &str, advice: &str) -> Self {
+    pub(crate) fn unreachable(upstream: &str, why: &str, advice: &str) -> Self {
         Self {
             status: StatusCode::BAD_GATEWAY,
             outcome: Outcome::UpstreamUnreachable,
@@ -36,12 +36,12 @@ impl Refusal {
     }
 
     /// The request cannot be forwarded.
-    pub(super) fn not_forwardable(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(crate) fn not_forwardable(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, outcome: Outcome::Refused, message: message.into() }
     }
 
     /// The request cannot be recorded, and policy forbids to let it pass.
-    pub(super) fn not_recordable(why: &str) -> Self {
+    pub(crate) fn not_recordable(why: &str) -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             outcome: Outcome::Refused,
@@ -53,13 +53,13 @@ impl Refusal {
     }
 
     /// The answer, for an exchange that is not on record.
-    pub(super) fn unrecorded(self) -> Response<ResponseBody> {
+    pub(crate) fn unrecorded(self) -> Response<ResponseBody> {
         let (head, body) = self.head_and_body();
         response(self.status, head, body)
     }
 
     /// Ends the exchange with this refusal and gives the answer. `None`: not even that may pass unrecorded.
-    pub(super) async fn answer(self, recording: Recording, method: &Method) -> Option<Response<ResponseBody>> {
+    pub(crate) async fn answer(self, recording: Recording, method: &Method) -> Option<Response<ResponseBody>> {
         let (mut headers, body) = self.head_and_body();
         let head = recording.running().recorder().response_head(self.status, Version::HTTP_11, &headers);
         headers.insert(EXCHANGE_ID, exchange_id(recording.id()));
@@ -96,7 +96,7 @@ pub(super) fn exchange_id(id: Uuid) -> HeaderValue {
 }
 
 /// Adds the exchange's id to a response's headers: the only thing that the gateway adds.
-pub(super) fn name_exchange(headers: &mut HeaderMap, id: Uuid) {
+pub(crate) fn name_exchange(headers: &mut HeaderMap, id: Uuid) {
     headers.insert(EXCHANGE_ID, exchange_id(id));
 }
 

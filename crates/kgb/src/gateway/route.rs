@@ -31,22 +31,27 @@ pub enum RouteError {
 
 /// One upstream.
 #[derive(Clone, Debug)]
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     scheme: Scheme,
     authority: Authority,
     /// Path that is put in front, without a slash at its end; often empty.
     prefix: String,
+    /// The path as it was configured.
+    path: String,
     /// The value of `Host`.
-    pub(super) host: HeaderValue,
+    pub(crate) host: HeaderValue,
     /// As the record names it.
-    pub(super) base: String,
+    pub(crate) base: String,
 }
 
 impl Upstream {
-    pub(super) fn parse(url: &Url) -> Result<Self, RouteError> {
+    pub(crate) fn parse(url: &Url) -> Result<Self, RouteError> {
         let scheme = match url.scheme() {
             "http" => Scheme::HTTP,
             "https" => Scheme::HTTPS,
+            // A WebSocket begins as an HTTP request.
+            "ws" => Scheme::HTTP,
+            "wss" => Scheme::HTTPS,
             _ => return Err(RouteError::Scheme(url.to_string())),
         };
         let host_name = url.host_str().unwrap_or_default();
@@ -66,12 +71,13 @@ impl Upstream {
             scheme,
             authority: host.parse().map_err(|_| unusable())?,
             prefix: url.path().trim_end_matches('/').to_owned(),
+            path: url.path().to_owned(),
             host: HeaderValue::from_str(&host).map_err(|_| unusable())?,
             base: url.as_str().trim_end_matches('/').to_owned(),
         })
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
@@ -84,6 +90,21 @@ impl Upstream {
         } else {
             format!("{}/{rest}", self.prefix).parse().ok()?
         };
+        self.at(path_and_query)
+    }
+
+    /// The URI of an endpoint: the configured path as it is, or with what the client asked for below it. `rest`: a path,
+    /// possibly empty, and a query.
+    pub(crate) fn endpoint(&self, rest: &str) -> Option<Uri> {
+        let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+        let path_and_query = match path {
+            "" | "/" => format!("{}{query}", self.path),
+            below => format!("{}{below}{query}", self.prefix),
+        };
+        self.at(path_and_query.parse().ok()?)
+    }
+
+    fn at(&self, path_and_query: PathAndQuery) -> Option<Uri> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
@@ -93,7 +114,7 @@ impl Upstream {
 }
 
 /// All upstreams.
-pub(super) struct Routes {
+pub(crate) struct Routes {
     default: Upstream,
     providers: BTreeMap<String, Upstream>,
 }

@@ -18,7 +18,7 @@ use crate::recorder::{Kept, Recording, Running};
 /// Where a request's body goes that the upstream did not take: the service fetches it from here, to read it to its end
 /// before it answers (a client that is still sending may not look at an answer, and loses it when we close).
 #[derive(Clone, Default)]
-pub(super) struct Unread(Arc<Mutex<Option<Incoming>>>);
+pub(crate) struct Unread(Arc<Mutex<Option<Incoming>>>);
 
 impl Unread {
     pub(super) fn take(&self) -> Option<Incoming> {
@@ -104,7 +104,7 @@ impl Tap for RequestTap {
 }
 
 /// Records the response's side of an exchange, and its end.
-pub(super) struct ResponseTap {
+pub(crate) struct ResponseTap {
     /// None: the end is on record.
     pub(super) recording: Option<Recording>,
     pub(super) client: Arc<ClientState>,

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use http::header::PROXY_AUTHORIZATION;
 use http::{Request, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tower_service::Service;
 
-use super::proxy::{Proxies, ProxyRules, Way};
+use super::proxy::{Proxies, ProxyRules, Via, Way};
 use super::taps::RequestBody;
 
 /// Kept below what servers and the boxes in between commonly allow, so that we are the ones who close.
@@ -37,14 +37,17 @@ const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Asks the upstreams.
 pub(super) struct UpstreamClient {
     client: Client<Connector, RequestBody>,
+    /// Makes connections for one client each, on which HTTP/1.1 is spoken.
+    sockets: Connector,
     rules: Arc<ProxyRules>,
 }
 
 impl UpstreamClient {
     /// `patience`: for a connection.
     pub(super) fn new(tls: ClientConfig, proxies: &Proxies, patience: Duration) -> Self {
-        let (connector, rules) = connector(tls, proxies, patience);
-        Self { client: client(connector), rules }
+        let (sockets, rules) = connector(tls.clone(), proxies, patience, Speaks::Http1InTunnels);
+        let (connector, _) = connector(tls, proxies, patience, Speaks::Http);
+        Self { client: client(connector), sockets, rules }
     }
 
     /// Sends a request, which is on record; what a proxy needs beside it is not.
@@ -56,8 +59,22 @@ impl UpstreamClient {
     }
 }
 
+/// What is spoken on the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP of either version.
+    Http,
+    /// HTTP/1.1, and then something else: whatever is on the way must not look at it.
+    Http1InTunnels,
+}
+
 /// What makes connections, and what the way through proxies is.
-pub(super) fn connector(tls: ClientConfig, proxies: &Proxies, patience: Duration) -> (Connector, Arc<ProxyRules>) {
+pub(super) fn connector(
+    tls: ClientConfig,
+    proxies: &Proxies,
+    patience: Duration,
+    speaks: Speaks,
+) -> (Connector, Arc<ProxyRules>) {
     let rules = Arc::new(ProxyRules::new(proxies));
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -66,8 +83,18 @@ pub(super) fn connector(tls: ClientConfig, proxies: &Proxies, patience: Duration
     tcp.set_connect_timeout(Some(patience));
     let https = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
     let way = Way::new(tcp.clone(), https().enable_http1().wrap_connector(tcp), rules.clone());
-    let connector = Connector { https: https().enable_all_versions().wrap_connector(way), patience };
-    (connector, rules)
+    let https = match speaks {
+        Speaks::Http => https().enable_all_versions().wrap_connector(way),
+        Speaks::Http1InTunnels => https().enable_http1().wrap_connector(way.with_tunnels_only()),
+    };
+    (Connector { https, patience }, rules)
+}
+
+impl UpstreamClient {
+    /// A connection that nobody else gets, to speak HTTP/1.1 on.
+    pub(super) async fn connect(&self, uri: Uri) -> Result<Connected, BoxError> {
+        self.sockets.clone().call(uri).await
+    }
 }
 
 fn client(connector: Connector) -> Client<Connector, RequestBody> {
@@ -97,8 +124,9 @@ pub(super) struct Connector {
     patience: Duration,
 }
 
-type Connected = <HttpsConnector<Way> as Service<Uri>>::Response;
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A connection to an upstream.
+pub(crate) type Connected = MaybeHttpsStream<Via>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service<Uri> for Connector {
     type Response = Connected;

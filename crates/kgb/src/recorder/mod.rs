@@ -8,6 +8,7 @@
 
 mod gap;
 mod key;
+mod message;
 mod recording;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use wire::redact::Redactor;
 use crate::entry::{Begin, Life, Note, REQUEST_BODY};
 use crate::{Error, Meters, Result};
 use gap::Gaps;
+pub use message::MessageLog;
+pub(crate) use message::OpenMessage;
 pub(crate) use recording::{Kept, Recording, Running};
 
 /// What to do with an exchange that cannot be recorded.
@@ -81,6 +84,8 @@ pub(crate) struct NewExchange<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// Base URL of the upstream.
     pub(crate) upstream: &'a str,
+    /// The MCP server's name, if it passes through the spy.
+    pub(crate) server: Option<&'a str>,
     /// The first bytes of the body, if they are there already: one write takes them with the head.
     pub(crate) body: Option<&'a [u8]>,
 }
@@ -155,6 +160,7 @@ impl Recorder {
             at: Timestamp::now(),
             durability: self.durability,
             upstream: new.upstream.to_owned(),
+            server: new.server.map(str::to_owned),
             key_fingerprint: key.map(|key| key.to_string()),
             head,
         };
@@ -230,6 +236,11 @@ impl Recorder {
     /// The counters.
     pub fn meters(&self) -> &Meters {
         &self.meters
+    }
+
+    /// Whether bytes have to be on stable storage before what they lead to is passed on.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.durability == Durability::Power
     }
 
     /// The spool that this recorder writes.

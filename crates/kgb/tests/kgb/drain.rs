@@ -25,6 +25,8 @@ enum Kept {
     LifeBegin,
     LifeEnd { orderly: bool },
     Gap(u64),
+    Frame(Vec<u8>),
+    ConnectionEnd,
     Exchange { outcome: Outcome, request: Vec<u8>, response: Vec<u8>, chunks: Vec<u64> },
 }
 
@@ -88,6 +90,8 @@ fn keep(item: &Item) -> std::io::Result<Kept> {
         Item::LifeBegin { .. } => Kept::LifeBegin,
         Item::LifeEnd { orderly, .. } => Kept::LifeEnd { orderly: *orderly },
         Item::Gap(gap) => Kept::Gap(gap.bytes),
+        Item::Frame(frame) => Kept::Frame(read(&*frame.body)?),
+        Item::ConnectionEnd(_) => Kept::ConnectionEnd,
         Item::Exchange(exchange) => Kept::Exchange {
             outcome: exchange.outcome,
             request: read(&*exchange.request_body)?,
@@ -149,6 +153,15 @@ impl Store for Fake {
         unused()
     }
     async fn part(&self, _: Uuid, _: Part, _: &mut (dyn Write + Send)) -> Result<Option<bool>> {
+        unused()
+    }
+    async fn frames(&self, _: FrameFilter) -> Result<Vec<Frame>> {
+        unused()
+    }
+    async fn frame_body(&self, _: Uuid, _: &mut (dyn Write + Send)) -> Result<Option<bool>> {
+        unused()
+    }
+    async fn tool_calls(&self, _: Vec<String>) -> Result<Vec<ToolCall>> {
         unused()
     }
     async fn search(&self, _: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
@@ -254,6 +267,7 @@ fn begin() -> Vec<u8> {
         at: Timestamp::now(),
         durability: Durability::Process,
         upstream: "http://up".into(),
+        server: None,
         key_fingerprint: None,
         head: b"POST /v1/messages HTTP/1.1\r\nhost: h\r\n".to_vec(),
     };

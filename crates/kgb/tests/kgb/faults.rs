@@ -230,7 +230,7 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
 async fn upgrades_and_connect_are_refused_on_purpose() {
     let rig = Rig::start().await;
     for request in [
-        "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0\r\n\r\n",
         "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
     ] {

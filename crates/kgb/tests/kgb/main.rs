@@ -10,6 +10,7 @@ mod limits;
 mod nginx;
 mod proxies;
 mod smuggling;
+mod spy;
 mod strict_upstream;
 mod support;
 mod tls;

@@ -148,6 +148,7 @@ fn exchange(session: &str, history: &[Value], answer: &str) -> CapturedExchange 
         durability: Durability::Process,
         outcome: Outcome::Complete,
         upstream: "http://127.0.0.1:1".into(),
+        server: None,
         key_fingerprint: None,
         request_head: RequestHead {
             method: "POST".into(),

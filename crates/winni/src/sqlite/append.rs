@@ -7,7 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use uuid::Uuid;
 
 use super::exchange;
+use super::frames;
 use super::fresh::Fresh;
+use super::lines::Lines;
 use super::memory::Memory;
 use super::schema;
 use crate::model::{Batch, Gap, Item, Timestamp};
@@ -151,6 +153,15 @@ fn store_item(
                 params![tenant, gap.exchanges as i64],
             )?;
             2
+        }
+        Item::Frame(frame) => {
+            let lines = Lines { connection: transaction, tenant };
+            frames::store(lines, frames::Place { recorder, seq, exchange: None }, &frame, memory)?;
+            4
+        }
+        Item::ConnectionEnd(end) => {
+            detail = Some(serde_json::json!(end).to_string().into_bytes());
+            5
         }
         Item::LifeEnd { at, orderly } => {
             transaction.execute(

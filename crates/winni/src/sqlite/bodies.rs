@@ -222,7 +222,7 @@ impl BodyWriter<'_> {
     }
 
     /// A list of chunks' hashes, and the digest of the whole.
-    fn keep_chunks(&mut self, source: &dyn BodySource) -> Result<(Vec<u8>, [u8; 16])> {
+    pub(super) fn keep_chunks(&mut self, source: &dyn BodySource) -> Result<(Vec<u8>, [u8; 16])> {
         let mut list = Vec::new();
         let mut hasher = blake3::Hasher::new();
         let mut offset = 0;
@@ -246,7 +246,7 @@ impl BodyWriter<'_> {
         Ok((list, digest))
     }
 
-    fn piece(&mut self, raw: &[u8]) -> Result<Location> {
+    pub(super) fn piece(&mut self, raw: &[u8]) -> Result<Location> {
         let (at, data) = self.packs.append(self.connection, self.tenant, self.session, raw)?;
         self.stored_bytes += data + PIECE_ROW;
         Ok(at)
@@ -260,7 +260,7 @@ pub(super) fn block_hash(key: &[u8; 32], bytes: &[u8]) -> BlockHash {
     hash
 }
 
-fn short_digest(bytes: &[u8]) -> [u8; 16] {
+pub(super) fn short_digest(bytes: &[u8]) -> [u8; 16] {
     let mut digest = [0; 16];
     digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
     digest

@@ -14,6 +14,7 @@ use super::append::Writer;
 use super::blocks::{BlockReader, EPOCH, Location, OpenPacks, insert_block};
 use super::bodies::Form;
 use super::body_reader::BodyReader;
+use super::frames;
 use super::indexing;
 use super::reading::row_of;
 use super::stored;
@@ -41,7 +42,8 @@ pub(super) fn conversation(writer: &mut Writer, uuid: Uuid, force: bool) -> Resu
     erasure.bequeath(conversation)?;
     let exchanges = erasure.exchanges(conversation)?;
     erasure.free_manifests(&exchanges)?;
-    let packs = erasure.packs_of(&exchanges)?;
+    let mut packs = erasure.packs_of(&exchanges)?;
+    packs.extend(erasure.packs_of_frames(conversation)?);
     let messages = erasure.remove_rows(conversation, &exchanges)?;
     erasure.rewrite_packs(&packs)?;
     transaction.execute("UPDATE total SET erasures = erasures + 1 WHERE tenant = ?1", [tenant])?;
@@ -132,7 +134,10 @@ impl Erasure<'_> {
     fn exchanges(&self, conversation: i64) -> Result<Vec<i64>> {
         let mut query = self.transaction.prepare("SELECT id FROM exchange WHERE tenant = ?1 AND conversation = ?2")?;
         let rows = query.query_map(params![self.tenant, conversation], |row| row.get(0))?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
+        let mut exchanges = rows.collect::<std::result::Result<Vec<i64>, _>>()?;
+        // Those in which its tool calls went to MCP servers hold the same content once more.
+        exchanges.extend(frames::exchanges_of(self.transaction, self.tenant, conversation)?);
+        Ok(exchanges)
     }
 
     /// Writes in full the manifests of other exchanges that stand on one of these.
@@ -172,6 +177,19 @@ impl Erasure<'_> {
         Ok(packs)
     }
 
+    /// The packs that hold bytes of the messages which served its tool calls.
+    fn packs_of_frames(&self, conversation: i64) -> Result<BTreeSet<i64>> {
+        let blocks = BlockReader::new(self.transaction, self.tenant);
+        let mut packs = BTreeSet::new();
+        for content in frames::contents(self.transaction, self.tenant, Some(conversation))? {
+            packs.extend(content.at.map(|at| at.pack));
+            for hash in content.blocks {
+                packs.extend(blocks.locate(&hash)?.map(|at| at.pack));
+            }
+        }
+        Ok(packs)
+    }
+
     /// Where an exchange's envelope is, and the blocks that its bodies need.
     fn content_of(&self, bodies: &mut BodyReader<'_>, exchange: i64) -> Result<(Option<Location>, Vec<BlockHash>)> {
         let Some(row) = bodies.row(exchange)? else {
@@ -198,6 +216,7 @@ impl Erasure<'_> {
                 (SELECT id FROM message WHERE tenant = ?1 AND conversation = ?2)",
             on_conversation,
         )?;
+        frames::erase(t, self.tenant, conversation)?;
         stored::remove_contents(t, self.tenant, conversation)?;
         let messages = t.execute("DELETE FROM message WHERE tenant = ?1 AND conversation = ?2", on_conversation)?;
         t.execute("DELETE FROM conversation WHERE tenant = ?1 AND id = ?2", on_conversation)?;
@@ -227,6 +246,9 @@ impl Erasure<'_> {
             alive.extend(hashes);
             envelopes.extend(envelope.filter(|at| packs.contains(&at.pack)).map(|at| (exchange, at)));
         }
+        let mut frames = frames::contents(self.transaction, self.tenant, None)?;
+        alive.extend(frames.iter().flat_map(|frame| frame.blocks.iter().copied()));
+        frames.retain(|frame| frame.at.is_some_and(|at| packs.contains(&at.pack)));
         let blocks = self.blocks_in(packs)?;
         let mut moving =
             Moving { erasure: self, reader: BlockReader::new(self.transaction, self.tenant), packs: OpenPacks::new() };
@@ -246,6 +268,13 @@ impl Erasure<'_> {
             self.transaction.execute(
                 "UPDATE exchange SET pack = ?3, pack_offset = ?4, pack_length = ?5 WHERE tenant = ?1 AND id = ?2",
                 params![self.tenant, exchange, at.pack, at.offset, at.length],
+            )?;
+        }
+        for frames::Content { row, at, .. } in frames {
+            let Some(at) = at.map(|at| moving.relocate(at)).transpose()? else { continue };
+            self.transaction.execute(
+                "UPDATE frame SET pack = ?3, pack_offset = ?4, pack_length = ?5 WHERE tenant = ?1 AND id = ?2",
+                params![self.tenant, row, at.pack, at.offset, at.length],
             )?;
         }
         for (hash, at) in moved {

@@ -9,6 +9,7 @@ use wire::spans::Request;
 
 use super::append::{count, since};
 use super::bodies::{BodyWriter, Kept, MAX_WHOLE, WholeBody};
+use super::frames;
 use super::history::{history, history_key, request_turns};
 use super::lines::{Lines, MESSAGE_ROW, Source};
 use super::memory::Memory;
@@ -18,6 +19,7 @@ use crate::content::resent::{self, Shortened};
 use crate::conversation::message::Message;
 use crate::conversation::request::{Purpose, Reading};
 use crate::conversation::{project, response, text, threading};
+use crate::mcp_over_http;
 use crate::model::{BodySource, CapturedExchange, Kind};
 use crate::pricing;
 use crate::store::{Error, Result};
@@ -52,6 +54,7 @@ pub(super) fn store(
         _ => Vec::new(),
     };
     let answer = answer(&exchange, &reading, &response_body);
+    let within = mcp_over_http::frames(&exchange, bytes.as_deref().unwrap_or_default(), &response_body);
 
     let spans = parsed.map(|p| p.spans);
     let whole = bytes.map(|bytes| WholeBody::new(bytes, spans.as_ref(), resent.as_ref(), &memory.key));
@@ -122,14 +125,20 @@ pub(super) fn store(
         }
     }
     memory.remember_body(line, spans, &mut kept);
+    let mut stored = kept.stored_bytes + EXCHANGE_ROW + turns.len() as u64 * MESSAGE_ROW;
+    if let (Some(answer), Some(session), Some(conversation)) = (&answer, session, conversation) {
+        stored += frames::note_tool_uses(lines, &answer.message, session, conversation)?;
+    }
     if let Some(session) = session {
         note_side_call(lines, session, &exchange, &reading, answer.as_ref())?;
     }
+    let place = frames::Place { recorder, seq, exchange: Some(id) };
+    within.iter().try_for_each(|frame| frames::store(lines, place, frame, memory))?;
     let captured = head_bytes + exchange.request_body.size() + exchange.response_body.size();
-    count(connection, tenant, captured, kept.stored_bytes + EXCHANGE_ROW + turns.len() as u64 * MESSAGE_ROW)
+    count(connection, tenant, captured, stored)
 }
 
-fn read_all(source: &dyn BodySource) -> Result<Vec<u8>> {
+pub(super) fn read_all(source: &dyn BodySource) -> Result<Vec<u8>> {
     let size = usize::try_from(source.size()).unwrap_or(usize::MAX);
     let mut bytes = match size {
         0 => Vec::new(),

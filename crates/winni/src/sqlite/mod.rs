@@ -13,6 +13,7 @@ mod erase;
 mod error;
 mod exchange;
 mod exchanges;
+mod frames;
 mod fresh;
 mod history;
 mod indexing;
@@ -35,8 +36,8 @@ use uuid::Uuid;
 use crate::handed_in;
 use crate::model::{
     Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
-    ExchangeFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext, Stats, StoredMessage,
-    Turn,
+    ExchangeFilter, Frame, FrameFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext,
+    Stats, StoredMessage, ToolCall, Turn,
 };
 use crate::store::{Error, Result, Store, Watermark};
 use append::Writer;
@@ -247,6 +248,19 @@ impl Store for SqliteStore {
         })
     }
 
+    async fn frames(&self, filter: FrameFilter) -> Result<Vec<Frame>> {
+        self.read(move |connection, tenant| frames::list(connection, tenant, &filter)).await
+    }
+
+    async fn frame_body(&self, id: Uuid, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>> {
+        // The sink is the caller's, so the reading happens on the caller's thread.
+        self.readers.with(|connection, tenant| frames::body(connection, tenant, id, sink))
+    }
+
+    async fn tool_calls(&self, tool_use_ids: Vec<String>) -> Result<Vec<ToolCall>> {
+        self.read(move |connection, tenant| frames::tool_calls(connection, tenant, &tool_use_ids)).await
+    }
+
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
         self.read(move |connection, tenant| search::search(connection, tenant, &query)).await
     }
@@ -303,7 +317,7 @@ fn stats(connection: &Connection, tenant: i64) -> Result<Stats> {
         conversations: count("conversation")? as u64,
         messages: count("message")? as u64,
         exchanges: count("exchange")? as u64,
-        mcp_frames: 0,
+        mcp_frames: frames::mcp_frames(connection, tenant)?,
         captured_bytes: captured as u64,
         stored_bytes: stored as u64,
         ratio: if stored > 0 { captured as f64 / stored as f64 } else { 0.0 },

@@ -8,10 +8,11 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use crate::store::{Error, Result};
 
 /// Numbered from 1, in order; PostgreSQL's have the same numbers. A released migration is never edited.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_record.sql"),
     include_str!("migrations/0002_stored.sql"),
     include_str!("migrations/0003_search.sql"),
+    include_str!("migrations/0004_frames.sql"),
 ];
 
 /// How long a connection waits for another process that holds the lock.

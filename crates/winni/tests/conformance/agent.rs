@@ -70,6 +70,7 @@ pub(crate) fn exchange_at(
         durability: Durability::Process,
         outcome,
         upstream: "http://127.0.0.1:1".into(),
+        server: None,
         key_fingerprint: Some("0123456789abcdef".into()),
         request_head: RequestHead {
             method: "POST".into(),

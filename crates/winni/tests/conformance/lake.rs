@@ -46,6 +46,12 @@ impl Lake {
         id
     }
 
+    pub(crate) async fn keep_frame(&mut self, frame: CapturedFrame) {
+        let items = vec![(self.seq, Item::Frame(Box::new(frame)))];
+        self.seq += 1;
+        self.store.append(Batch { recorder: self.recorder, items }).await.unwrap();
+    }
+
     /// Begins a conversation with these messages of the user's.
     pub(crate) async fn keep(&self, session: &str, texts: &[&str]) -> Uuid {
         let new = NewConversation { session_id: Some(session.into()), ..NewConversation::default() };

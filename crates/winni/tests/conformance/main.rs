@@ -10,6 +10,7 @@ mod captured;
 mod contexts;
 mod erasing;
 mod events;
+mod frames;
 mod lake;
 mod search;
 mod sqlite_file;
@@ -84,6 +85,14 @@ macro_rules! behaviours {
                 a_conversation_with_messages_goes_only_by_force,
                 what_others_share_stays,
                 equal_contents_stay_while_one_message_has_them,
+            }
+            frames {
+                messages_come_back_exactly_and_once,
+                a_call_belongs_to_the_conversation_whose_model_asked,
+                a_session_that_the_client_names_goes_first,
+                failures_and_silence_are_told,
+                messages_within_http_exchanges_are_found,
+                an_erased_conversation_takes_its_tool_calls_with_it,
             }
             events {
                 exchanges_and_messages_of_both_kinds_are_told_once,

@@ -13,6 +13,21 @@ fn fingerprint() -> Fingerprint {
 }
 
 #[test]
+fn a_credential_among_subprotocols_is_replaced_and_the_others_stay() {
+    let redactor = Redactor::new([7; 32]);
+    let clean = |value: &str| {
+        redactor.header("Sec-WebSocket-Protocol", value.as_bytes()).map(|clean| String::from_utf8(clean).unwrap())
+    };
+    let secret = redactor.fingerprint(b"sk-1.x");
+    assert_eq!(
+        clean("realtime, openai-insecure-api-key.sk-1.x, mcp"),
+        Some(format!("realtime, openai-insecure-api-key.[redacted-{secret}], mcp"))
+    );
+    assert_eq!(clean("mcp, graphql-ws"), None);
+    assert_eq!(clean("openai-beta.realtime-v1"), None);
+}
+
+#[test]
 fn a_fingerprint_is_sixteen_lower_case_hex_digits_and_depends_on_the_key() {
     let text = fingerprint().to_string();
     assert_eq!(text.len(), 16);

@@ -39,6 +39,7 @@ fn exchange(recorded: &e2e::fake_api::replay::Recorded, random: &mut Random) -> 
         durability: Durability::Process,
         outcome: if random.one_in(5) { Outcome::ClientAborted } else { Outcome::Complete },
         upstream: "http://127.0.0.1".to_owned(),
+        server: None,
         key_fingerprint: None,
         request_head: RequestHead {
             method: recorded.method.clone(),

@@ -14,3 +14,4 @@ mod redaction;
 mod segments;
 mod spans;
 mod sse;
+mod websocket;

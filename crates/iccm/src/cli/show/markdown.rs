@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
+use winni::model::ToolCall;
 
 use super::blocks::{Block, blocks};
+use super::calls;
 use super::transcript::Transcript;
 use crate::render::quantity;
 use crate::render::safe::{neutralise, one_line};
@@ -35,9 +37,23 @@ pub(super) fn write(transcript: &Transcript, zone: &TimeZone, out: &mut dyn Writ
         let cut_off = if turn.complete { "" } else { " (incomplete)" };
         let time = quantity::date_time(turn.created_at, zone);
         writeln!(out, "\n## {}. {} · {time}{cut_off}", turn.turn, one_line(&turn.role))?;
-        blocks(&turn.content).iter().try_for_each(|block| write_block(block, &tools, out))?;
+        for block in blocks(&turn.content) {
+            write_block(&block, &tools, out)?;
+            if let Block::ToolUse { id, .. } = block {
+                transcript.served(id).try_for_each(|call| write_call(call, out))?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Who served a tool call, and what the answer was.
+fn write_call(call: &ToolCall, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n*⇄ {}*\n", one_line(&calls::headline(call)))?;
+    match calls::answer(call) {
+        nothing if nothing.is_empty() => Ok(()),
+        answer => fenced("", &answer, out),
+    }
 }
 
 fn write_block(block: &Block<'_>, tools: &HashMap<&str, &str>, out: &mut dyn Write) -> io::Result<()> {

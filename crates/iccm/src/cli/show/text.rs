@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
-use winni::model::Turn;
+use winni::model::{ToolCall, Turn};
 
 use super::blocks::{Block, blocks};
+use super::calls;
 use super::paragraphs::{Input, lay_out, shorten, spaced_json};
 use super::transcript::{SubAgent, Transcript};
 use crate::render::quantity;
@@ -122,7 +123,25 @@ impl Page<'_> {
             }
         }
         let agents: Vec<&SubAgent> = self.transcript.started_by(id).collect();
-        agents.into_iter().try_for_each(|agent| self.sub_agent("    ", agent))
+        agents.into_iter().try_for_each(|agent| self.sub_agent("    ", agent))?;
+        let calls: Vec<&ToolCall> = self.transcript.served(id).collect();
+        calls.into_iter().try_for_each(|call| self.served(call))
+    }
+
+    /// Who served a tool call, what the answer was, and how long it took.
+    fn served(&mut self, call: &ToolCall) -> io::Result<()> {
+        let paint = if call.is_error { Screen::red } else { Screen::dim };
+        self.lines("    ⇄ ", &calls::headline(call), paint)?;
+        let answer = calls::answer(call);
+        if !answer.is_empty() {
+            self.shortened("      ", &answer, VALUE_LINES, Screen::dim)?;
+        }
+        match calls::stored_in(call) {
+            Some(conversation) => {
+                self.lines("      ", &format!("stored: iccm show {conversation}"), |screen, line| screen.yellow(line))
+            }
+            None => Ok(()),
+        }
     }
 
     fn tool_result(&mut self, id: &str, is_error: bool, content: &[Block<'_>]) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use winni::model::{Conversation, ConversationFilter, Exchange, ExchangeFilter, Turn};
+use winni::model::{Conversation, ConversationFilter, Exchange, ExchangeFilter, FrameSource, ToolCall, Turn};
 use winni::store::Store;
 
 use super::blocks::{Block, blocks, preview};
@@ -17,6 +17,8 @@ pub(super) struct Transcript {
     /// Its sub-agents' conversations, oldest first.
     pub(super) sub_agents: Vec<SubAgent>,
     pub(super) totals: Totals,
+    /// What became of its model's tool calls at MCP servers, in the order of the asking.
+    pub(super) tool_calls: Vec<ToolCall>,
 }
 
 /// A conversation that an agent of this one was started for.
@@ -43,7 +45,16 @@ impl Transcript {
         let filter = ExchangeFilter { conversation_id: Some(conversation.id), ..ExchangeFilter::default() };
         let totals = Totals::of(&store.exchanges(filter).await?);
         let sub_agents = sub_agents(store, &conversation, &turns).await?;
-        Ok(Self { conversation, turns, sub_agents, totals })
+        let tool_calls = store.tool_calls(tool_use_ids(&turns)).await?;
+        Ok(Self { conversation, turns, sub_agents, totals, tool_calls })
+    }
+
+    /// What a tool call came to at MCP servers.
+    pub(super) fn served<'a>(&'a self, tool_use_id: &'a str) -> impl Iterator<Item = &'a ToolCall> {
+        let of_it = move |call: &&ToolCall| call.tool_use_id == tool_use_id;
+        // What the relay has sent through the spy is on record at both; the spy is nearer to the server.
+        let is_twice = self.tool_calls.iter().filter(of_it).any(|call| call.source != FrameSource::Relay);
+        self.tool_calls.iter().filter(of_it).filter(move |call| !is_twice || call.source != FrameSource::Relay)
     }
 
     /// The sub-agents that a tool call started.
@@ -80,6 +91,7 @@ impl Transcript {
         if let Some(fields) = object.as_object_mut() {
             fields.insert("turns".into(), json!(self.turns));
             fields.insert("sub_agents".into(), json!(agents));
+            fields.insert("tool_calls".into(), json!(self.tool_calls));
             fields.insert("totals".into(), json!(self.totals));
         }
         object
@@ -98,6 +110,18 @@ impl Totals {
             incomplete_exchanges: incomplete as u64,
         }
     }
+}
+
+/// The ids of the model's tool calls, in order.
+fn tool_use_ids(turns: &[Turn]) -> Vec<String> {
+    let of_turn = |turn: &Turn| -> Vec<String> {
+        let calls = blocks(&turn.content).into_iter().filter_map(|block| match block {
+            Block::ToolUse { id, .. } if !id.is_empty() => Some(id.to_owned()),
+            _ => None,
+        });
+        calls.collect()
+    };
+    turns.iter().flat_map(of_turn).collect()
 }
 
 async fn sub_agents(store: &dyn Store, parent: &Conversation, turns: &[Turn]) -> anyhow::Result<Vec<SubAgent>> {

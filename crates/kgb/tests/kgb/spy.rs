@@ -1,0 +1,7 @@
+//! The spy between a raw client and a scripted server, both plain sockets.
+
+mod durability;
+mod handshake;
+mod rig;
+mod streams;
+mod transparency;
