@@ -3,7 +3,7 @@
 //! A server is often started by a starter (`npx`, `uvx`, a shell), and ending the starter leaves the server behind. So
 //! each child runs below a guard that is the reaper of all its descendants (`PR_SET_CHILD_SUBREAPER`), is told by the
 //! kernel when the relay dies (`PR_SET_PDEATHSIG`), and then ends every descendant: SIGTERM, SIGKILL after
-//! [`PATIENCE`]. The guard does not touch the streams: the server has the relay's pipes themselves.
+//! `PATIENCE`. The guard does not touch the streams: the server has the relay's pipes themselves.
 //!
 //! Linux only, as is the rest of the project's process handling.
 

@@ -1,7 +1,7 @@
 //! Search, as far as it does not depend on a database.
 //!
-//! There is one tokenizer ([`tokens`]), one language ([`query`]), one view of what a message holds ([`document`]) and one
-//! way to show a passage ([`snippet`]). A backend stores the documents' tokens as they are and renders a parsed query in
+//! There is one tokenizer (`tokens`), one language (`query`), one view of what a message holds (`document`) and one
+//! way to show a passage (`snippet`). A backend stores the documents' tokens as they are and renders a parsed query in
 //! its own terms, so that all of them find the same messages.
 
 pub(crate) mod document;
