@@ -43,8 +43,8 @@ struct PlaceArgs {
     /// Folder of the record, the spool and the keys [env: ICCM_DATA_DIR] [default: the user's data folder + /iccm]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// `sqlite:` (inside the data folder) or `sqlite:PATH` [env: ICCM_DATABASE_URL] [default: sqlite:]
-    #[arg(long, global = true, value_name = "URL", value_parser = config::parse_database)]
+    /// `sqlite:` (inside the data folder), `sqlite:PATH` or `postgres://…` [env: ICCM_DATABASE_URL] [default: sqlite:]
+    #[arg(long, global = true, value_name = "URL")]
     database: Option<String>,
     /// Configuration file [env: ICCM_CONFIG] [default: ./iccm.toml, else iccm/iccm.toml in the user's config folder]
     #[arg(long, global = true, value_name = "FILE")]

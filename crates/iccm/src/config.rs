@@ -103,7 +103,7 @@ pub(crate) struct Config {
     pub(crate) file: Option<PathBuf>,
     /// Where record, spool and keys live.
     pub(crate) data_dir: Setting<PathBuf>,
-    /// `sqlite:` (inside the data folder) or `sqlite:PATH`.
+    /// `sqlite:` (inside the data folder), `sqlite:PATH` or `postgres://…`.
     pub(crate) database_url: Setting<String>,
     /// Where requests go that name no provider.
     pub(crate) upstream: Setting<Url>,
@@ -217,7 +217,7 @@ impl Config {
         config.read_environment(env)?;
         config.proxies = Proxies::from_variables(|name| env.text(name));
         config.source = Source(Arc::new((flags.clone(), env.clone())));
-        config.read_flags(flags);
+        config.read_flags(flags)?;
         if config.data_dir.value.as_os_str().is_empty() {
             config.data_dir.value = folders::data_dir(env).ok_or(ConfigError::NoDataFolder)?;
         }
@@ -325,9 +325,16 @@ impl Config {
         }
     }
 
-    fn read_flags(&mut self, flags: Flags) {
+    fn read_flags(&mut self, flags: Flags) -> Result<(), ConfigError> {
         self.data_dir.override_with(flags.data_dir);
-        self.database_url.override_with(flags.database);
+        // Here and not where the command line is parsed: an error of the parser would repeat the URL, password and all.
+        let database = flags
+            .database
+            .as_deref()
+            .map(parse_database)
+            .transpose()
+            .map_err(|problem| ConfigError::Value { origin: Origin::Flag, key: "--database".into(), problem })?;
+        self.database_url.override_with(database);
         self.upstream.override_with(flags.upstream);
         self.gateway_listen.override_with(flags.gateway_listen);
         self.dewey_listen.override_with(flags.dewey_listen);
@@ -336,6 +343,7 @@ impl Config {
         self.durability.override_with(flags.durability);
         self.when_spool_full.override_with(flags.when_spool_full);
         self.allow_remote.override_with(flags.allow_remote.then_some(true));
+        Ok(())
     }
 }
 

@@ -5,31 +5,61 @@
 
 mod content;
 mod conversation;
+mod erasing;
 mod frame;
 mod handed_in;
+mod indexing;
+mod ingest;
 mod mcp_over_http;
 pub mod model;
+mod postgres;
 mod pricing;
+mod reading;
 mod recent;
 pub mod search;
 mod sqlite;
 pub mod store;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 use store::{Error, Result, Store};
 
 /// The file of a record that no database URL was given for, inside the data folder.
 pub const DEFAULT_FILE: &str = "iccm.db";
 
-/// Opens the database that a URL names: `sqlite:PATH`, or `sqlite:` for [`DEFAULT_FILE`] inside `data_dir`.
+/// How URLs of PostgreSQL databases begin.
+const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+
+/// Opens the database that a URL names: `sqlite:PATH`, `sqlite:` for [`DEFAULT_FILE`] inside `data_dir`, or
+/// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a URL of another kind, otherwise as [`SqliteStore::open`].
+/// [`Error::Invalid`] for a URL of another kind, otherwise as [`SqliteStore::open`] and [`PostgresStore::open`].
 pub async fn open(url: &str, data_dir: &Path) -> Result<Arc<dyn Store>> {
+    if is_postgres(url) {
+        return Ok(Arc::new(PostgresStore::open(url).await?));
+    }
     Ok(Arc::new(SqliteStore::open(&sqlite_path(url, data_dir)?).await?))
+}
+
+/// Whether a URL names a PostgreSQL database.
+pub fn is_postgres(url: &str) -> bool {
+    POSTGRES.iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// Checks that a URL names a database, without asking it.
+///
+/// # Errors
+/// [`Error::Invalid`] says what is wrong, without repeating a password.
+pub fn check_url(url: &str) -> Result<()> {
+    match is_postgres(url) {
+        true => postgres::check_url(url),
+        false => sqlite_path(url, Path::new("")).map(|_| ()),
+    }
 }
 
 /// The file that a database URL names.
@@ -40,6 +70,8 @@ pub fn sqlite_path(url: &str, data_dir: &Path) -> Result<PathBuf> {
     match url.strip_prefix("sqlite:") {
         Some("") => Ok(data_dir.join(DEFAULT_FILE)),
         Some(path) => Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
-        None => Err(Error::Invalid("a database URL begins with `sqlite:`, e.g. sqlite:/var/lib/iccm/iccm.db".into())),
+        None => Err(Error::Invalid(
+            "a database URL begins with `sqlite:` or `postgres://`, e.g. sqlite:/var/lib/iccm/iccm.db".into(),
+        )),
     }
 }

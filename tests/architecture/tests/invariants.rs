@@ -92,7 +92,7 @@ fn only_winni_knows_sql() {
 
 #[test]
 fn winni_knows_neither_the_traffic_nor_the_spool() {
-    assert_without(&Graph::read(), "winni", &["hyper", "rustls", "spool", "kgb"]);
+    assert_without(&Graph::read(), "winni", &["hyper", "hyper-util", "spool", "kgb", "mcp"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! * [`power_cut`]: a folder that loses what was not synced.
 //! * [`flood`]: an upstream for bodies of any size; [`resources`]: what a process holds meanwhile.
 //! * [`relay`]: the MCP relay and a client of it; [`mcp_server`]: a scripted MCP server of both eras, on all transports.
+//! * [`postgres`]: PostgreSQL clusters, started, killed and removed.
 //! * [`generator`]: agent sessions of the shape that real clients produce, from a seed.
 //!
 //! Nothing here sleeps to let something happen: every wait is for a condition and ends with a deadline ([`wait`]).
@@ -27,6 +28,7 @@ pub mod http;
 pub mod load;
 pub mod mcp;
 pub mod mcp_server;
+pub mod postgres;
 pub mod power_cut;
 pub mod preload;
 pub mod process;

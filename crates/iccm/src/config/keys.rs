@@ -65,7 +65,10 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            let message = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            // Without the line itself, which may hold a database's password.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let message = format!("line {line}: {}", error.message().split_whitespace().collect::<Vec<_>>().join(" "));
             ConfigError::Syntax { path: path.to_owned(), message }
         })?;
         let origin = Origin::File(path.to_owned());

@@ -111,6 +111,32 @@ fn a_wrong_value_says_where_it_stands_and_what_it_must_be() {
 }
 
 #[test]
+fn no_error_repeats_a_database_s_password() {
+    let secret = "s3cret-7b1e";
+    let urls = [
+        format!("postgres://u:{secret}@db/x?sslmode=maybe"),
+        format!("postgres://u:{secret}?@db/x"),
+        format!("mysql://u:{secret}@db/x"),
+    ];
+    for url in &urls {
+        let flags = Flags { database: Some(url.clone()), ..Flags::default() };
+        let file = format!("database_url = '{url}'");
+        let unquoted = format!("a = 1\ndatabase_url = {url}");
+        let errors = [
+            load("", &[], flags).unwrap_err(),
+            load("", &[("ICCM_DATABASE_URL", url)], Flags::default()).unwrap_err(),
+            load(&file, &[], Flags::default()).unwrap_err(),
+            load(&unquoted, &[], Flags::default()).unwrap_err(),
+        ];
+        assert!(errors.iter().all(|e| !e.contains(secret) && !e.contains('\n')), "{errors:?}");
+        assert!(errors[3].contains("line 2"), "{errors:?}");
+    }
+    let good = format!("postgres://u:{secret}@db/x?sslmode=verify-full");
+    let flags = Flags { database: Some(good.clone()), ..Flags::default() };
+    assert_eq!(load("", &[], flags).unwrap().database_url.value, good);
+}
+
+#[test]
 fn a_configuration_file_that_was_asked_for_must_exist() {
     let flags = Flags { config: Some("/nowhere/iccm.toml".into()), ..Flags::default() };
     let error = Config::load(flags, &env(&[("HOME", "/h")])).unwrap_err().to_string();

@@ -75,15 +75,14 @@ pub(crate) fn parse_upstream(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// `sqlite:` or `sqlite:PATH`. A URL that can never be opened is an error at once, as nobody would find out later: recording
-/// goes on without a database.
+/// A URL that can never be opened is an error at once, as nobody would find out later: recording goes on without a database.
+/// It is not repeated: it may hold a password.
 pub(crate) fn parse_database(text: &str) -> Result<String, String> {
-    if text.starts_with("sqlite:") {
-        return Ok(text.to_owned());
+    match winni::check_url(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(error) if winni::is_postgres(text) => Err(format!("cannot be used: {error}")),
+        Err(_) => Err("must be `sqlite:`, `sqlite:PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`".into()),
     }
-    // The value is not repeated: a database URL may hold a password.
-    let yet = if text.starts_with("postgres") { "; PostgreSQL is not supported by this version" } else { "" };
-    Err(format!("must be `sqlite:` or `sqlite:PATH`{yet}"))
 }
 
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {

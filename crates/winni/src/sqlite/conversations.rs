@@ -5,8 +5,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::indexing::TITLE;
-use super::reading::metadata_of;
+
 use crate::model::{Conversation, ConversationFilter, ConversationSource, ForkPoint, Sort, Timestamp};
+use crate::reading::metadata_of;
 use crate::store::Result;
 
 pub(super) fn list(connection: &Connection, tenant: i64, filter: &ConversationFilter) -> Result<Vec<Conversation>> {

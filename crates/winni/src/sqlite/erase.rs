@@ -1,33 +1,28 @@
 //! Erasing a conversation: its content goes, its places in the recorders' sequences stay.
 //!
-//! Blocks are shared between conversations, packs between the conversations of a session, manifests stand on earlier
-//! ones, and forks hold no copy of the turns they share. So what must stay is moved first: what others share of the
-//! messages goes to a fork, manifests that stand on erased ones are written in full, and packs that hold both erased
-//! and living bytes are written anew with the living ones.
+//! Who inherits turns that forks share, and which rows go, is said here; moving what must stay is [`crate::erasing`]'s.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::append::Writer;
-use super::blocks::{BlockReader, EPOCH, Location, OpenPacks, insert_block};
-use super::bodies::Form;
-use super::body_reader::BodyReader;
 use super::frames;
 use super::indexing;
-use super::reading::row_of;
 use super::stored;
+use super::tables::Tables;
 use crate::content::manifest::BlockHash;
+use crate::erasing;
 use crate::model::Deletion;
 use crate::store::Result;
+use crate::tables::{Erasing, FrameContent, FramesOf, Location};
 
 /// Without `force` only a conversation without messages goes.
 pub(super) fn conversation(writer: &mut Writer, uuid: Uuid, force: bool) -> Result<Deletion> {
     writer.check_file()?;
     let tenant = writer.tenant;
     let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Some(conversation) = row_of(&transaction, tenant, uuid)? else {
+    let tables = Tables { connection: &transaction, tenant };
+    let Some(conversation) = tables.conversation_row(uuid)? else {
         return Ok(Deletion::Unknown);
     };
     let turns: i64 = transaction.query_row(
@@ -41,11 +36,11 @@ pub(super) fn conversation(writer: &mut Writer, uuid: Uuid, force: bool) -> Resu
     let erasure = Erasure { transaction: &transaction, tenant };
     erasure.bequeath(conversation)?;
     let exchanges = erasure.exchanges(conversation)?;
-    erasure.free_manifests(&exchanges)?;
-    let mut packs = erasure.packs_of(&exchanges)?;
-    packs.extend(erasure.packs_of_frames(conversation)?);
+    erasing::free_manifests(&tables, &exchanges)?;
+    let mut packs = erasing::packs_of(&tables, &exchanges)?;
+    erasing::add_packs_of_frames(&tables, conversation, &mut packs)?;
     let messages = erasure.remove_rows(conversation, &exchanges)?;
-    erasure.rewrite_packs(&packs)?;
+    erasing::rewrite_packs(&tables, &packs)?;
     transaction.execute("UPDATE total SET erasures = erasures + 1 WHERE tenant = ?1", [tenant])?;
     transaction.commit()?;
     if messages == 0 {
@@ -140,69 +135,6 @@ impl Erasure<'_> {
         Ok(exchanges)
     }
 
-    /// Writes in full the manifests of other exchanges that stand on one of these.
-    fn free_manifests(&self, exchanges: &[i64]) -> Result<()> {
-        let going: HashSet<i64> = exchanges.iter().copied().collect();
-        let mut reader = BodyReader::new(self.transaction, self.tenant);
-        for &exchange in exchanges {
-            let mut query =
-                self.transaction.prepare_cached("SELECT id FROM exchange WHERE tenant = ?1 AND request_base = ?2")?;
-            let dependents: Vec<i64> = query
-                .query_map(params![self.tenant, exchange], |row| row.get(0))?
-                .collect::<std::result::Result<_, _>>()?;
-            for dependent in dependents.into_iter().filter(|d| !going.contains(d)) {
-                let Some((manifest, _)) = reader.manifest(dependent)? else {
-                    continue;
-                };
-                self.transaction.execute(
-                    "UPDATE exchange SET request_data = ?3, request_base = NULL WHERE tenant = ?1 AND id = ?2",
-                    params![self.tenant, dependent, manifest.encode(None)],
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The packs that hold bytes of these exchanges.
-    fn packs_of(&self, exchanges: &[i64]) -> Result<BTreeSet<i64>> {
-        let mut bodies = BodyReader::new(self.transaction, self.tenant);
-        let mut packs = BTreeSet::new();
-        for &exchange in exchanges {
-            let (envelope, hashes) = self.content_of(&mut bodies, exchange)?;
-            packs.extend(envelope.map(|at| at.pack));
-            for hash in hashes {
-                packs.extend(bodies.blocks.locate(&hash)?.map(|at| at.pack));
-            }
-        }
-        Ok(packs)
-    }
-
-    /// The packs that hold bytes of the messages which served its tool calls.
-    fn packs_of_frames(&self, conversation: i64) -> Result<BTreeSet<i64>> {
-        let blocks = BlockReader::new(self.transaction, self.tenant);
-        let mut packs = BTreeSet::new();
-        for content in frames::contents(self.transaction, self.tenant, Some(conversation))? {
-            packs.extend(content.at.map(|at| at.pack));
-            for hash in content.blocks {
-                packs.extend(blocks.locate(&hash)?.map(|at| at.pack));
-            }
-        }
-        Ok(packs)
-    }
-
-    /// Where an exchange's envelope is, and the blocks that its bodies need.
-    fn content_of(&self, bodies: &mut BodyReader<'_>, exchange: i64) -> Result<(Option<Location>, Vec<BlockHash>)> {
-        let Some(row) = bodies.row(exchange)? else {
-            return Ok((None, Vec::new()));
-        };
-        let mut hashes: Vec<BlockHash> =
-            row.chunk_lists().flat_map(|list| list.chunks_exact(16)).filter_map(|h| h.try_into().ok()).collect();
-        if let Some((manifest, _)) = bodies.manifest(exchange)? {
-            hashes.extend(manifest.blocks());
-        }
-        Ok((row.envelope_location(), hashes))
-    }
-
     fn remove_rows(&self, conversation: i64, exchanges: &[i64]) -> Result<u64> {
         let t = self.transaction;
         let on_conversation = params![self.tenant, conversation];
@@ -231,96 +163,72 @@ impl Erasure<'_> {
         }
         Ok(messages as u64)
     }
+}
 
-    /// Moves what is alive in these packs to new ones and deletes them. Blocks are alive if any exchange's body needs
-    /// them; to know that, every manifest is read once.
-    fn rewrite_packs(&self, packs: &BTreeSet<i64>) -> Result<()> {
-        if packs.is_empty() {
-            return Ok(());
-        }
-        let mut bodies = BodyReader::new(self.transaction, self.tenant);
-        let mut alive = HashSet::new();
-        let mut envelopes: Vec<(i64, Location)> = Vec::new();
-        for exchange in self.living_exchanges()? {
-            let (envelope, hashes) = self.content_of(&mut bodies, exchange)?;
-            alive.extend(hashes);
-            envelopes.extend(envelope.filter(|at| packs.contains(&at.pack)).map(|at| (exchange, at)));
-        }
-        let mut frames = frames::contents(self.transaction, self.tenant, None)?;
-        alive.extend(frames.iter().flat_map(|frame| frame.blocks.iter().copied()));
-        frames.retain(|frame| frame.at.is_some_and(|at| packs.contains(&at.pack)));
-        let blocks = self.blocks_in(packs)?;
-        let mut moving =
-            Moving { erasure: self, reader: BlockReader::new(self.transaction, self.tenant), packs: OpenPacks::new() };
-        let mut moved: HashMap<BlockHash, Location> = HashMap::new();
-        for (hash, at) in blocks {
-            if alive.contains(&hash) {
-                moved.insert(hash, moving.relocate(at)?);
-            } else {
-                self.transaction.execute(
-                    "DELETE FROM block WHERE tenant = ?1 AND epoch = ?2 AND hash = ?3",
-                    params![self.tenant, EPOCH, hash],
-                )?;
-            }
-        }
-        for (exchange, at) in envelopes {
-            let at = moving.relocate(at)?;
-            self.transaction.execute(
-                "UPDATE exchange SET pack = ?3, pack_offset = ?4, pack_length = ?5 WHERE tenant = ?1 AND id = ?2",
-                params![self.tenant, exchange, at.pack, at.offset, at.length],
-            )?;
-        }
-        for frames::Content { row, at, .. } in frames {
-            let Some(at) = at.map(|at| moving.relocate(at)).transpose()? else { continue };
-            self.transaction.execute(
-                "UPDATE frame SET pack = ?3, pack_offset = ?4, pack_length = ?5 WHERE tenant = ?1 AND id = ?2",
-                params![self.tenant, row, at.pack, at.offset, at.length],
-            )?;
-        }
-        for (hash, at) in moved {
-            insert_block(self.transaction, self.tenant, &hash, at)?;
-        }
-        for pack in packs {
-            self.transaction.execute(
-                "DELETE FROM pack_piece WHERE tenant = ?1 AND epoch = ?2 AND pack = ?3",
-                params![self.tenant, EPOCH, pack],
-            )?;
-        }
+impl Erasing for Tables<'_> {
+    fn dependents(&self, exchange: i64) -> Result<Vec<i64>> {
+        let mut query =
+            self.connection.prepare_cached("SELECT id FROM exchange WHERE tenant = ?1 AND request_base = ?2")?;
+        let rows = query.query_map(params![self.tenant, exchange], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    fn set_manifest(&self, exchange: i64, data: &[u8]) -> Result<()> {
+        self.connection.execute(
+            "UPDATE exchange SET request_data = ?3, request_base = NULL WHERE tenant = ?1 AND id = ?2",
+            params![self.tenant, exchange, data],
+        )?;
         Ok(())
     }
 
-    fn living_exchanges(&self) -> Result<Vec<i64>> {
+    fn living_exchanges(&self, _epoch: i32) -> Result<Vec<i64>> {
         let mut query =
-            self.transaction.prepare("SELECT id FROM exchange WHERE tenant = ?1 AND erased = 0 ORDER BY id")?;
+            self.connection.prepare("SELECT id FROM exchange WHERE tenant = ?1 AND erased = 0 ORDER BY id")?;
         let rows = query.query_map([self.tenant], |row| row.get(0))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// In the order in which they stand, which is the order in which they compress well.
-    fn blocks_in(&self, packs: &BTreeSet<i64>) -> Result<Vec<(BlockHash, Location)>> {
-        let mut query = self.transaction.prepare(
+    fn blocks_in(&self, epoch: i32, packs: &[i64]) -> Result<Vec<(BlockHash, Location)>> {
+        let mut query = self.connection.prepare(
             "SELECT hash, pack, offset, length FROM block WHERE tenant = ?1 AND epoch = ?2 ORDER BY pack, offset",
         )?;
-        let rows = query.query_map(params![self.tenant, EPOCH], |row| {
+        let rows = query.query_map(params![self.tenant, epoch], |row| {
             Ok((row.get(0)?, Location { pack: row.get(1)?, offset: row.get(2)?, length: row.get(3)? }))
         })?;
         let all: Vec<(BlockHash, Location)> = rows.collect::<std::result::Result<_, _>>()?;
         Ok(all.into_iter().filter(|(_, at)| packs.contains(&at.pack)).collect())
     }
-}
 
-struct Moving<'e> {
-    erasure: &'e Erasure<'e>,
-    reader: BlockReader<'e>,
-    packs: OpenPacks,
-}
+    fn move_envelope(&self, exchange: i64, at: Location) -> Result<()> {
+        self.connection.execute(
+            "UPDATE exchange SET pack = ?3, pack_offset = ?4, pack_length = ?5 WHERE tenant = ?1 AND id = ?2",
+            params![self.tenant, exchange, at.pack, at.offset, at.length],
+        )?;
+        Ok(())
+    }
 
-impl Moving<'_> {
-    fn relocate(&mut self, at: Location) -> Result<Location> {
-        let bytes = self.reader.bytes(at)?;
-        let connection: &Connection = self.erasure.transaction;
-        Ok(self.packs.append(connection, self.erasure.tenant, 0, &bytes)?.0)
+    fn frame_contents(&self, of: FramesOf) -> Result<Vec<FrameContent>> {
+        self.contents_of_frames(of)
+    }
+
+    fn move_frame(&self, row: i64, at: Location) -> Result<()> {
+        self.connection.execute(
+            "UPDATE frame SET pack = ?3, pack_offset = ?4, pack_length = ?5 WHERE tenant = ?1 AND id = ?2",
+            params![self.tenant, row, at.pack, at.offset, at.length],
+        )?;
+        Ok(())
+    }
+
+    fn delete_packs(&self, epoch: i32, packs: &[i64], blocks: &[BlockHash]) -> Result<()> {
+        let mut delete = self.connection.prepare("DELETE FROM block WHERE tenant = ?1 AND epoch = ?2 AND hash = ?3")?;
+        for hash in blocks {
+            delete.execute(params![self.tenant, epoch, hash])?;
+        }
+        let mut delete =
+            self.connection.prepare("DELETE FROM pack_piece WHERE tenant = ?1 AND epoch = ?2 AND pack = ?3")?;
+        for pack in packs {
+            delete.execute(params![self.tenant, epoch, pack])?;
+        }
+        Ok(())
     }
 }
-
-const _: () = assert!(Form::Empty as i64 == 0, "erased exchanges have the form 0");

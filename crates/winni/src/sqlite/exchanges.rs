@@ -3,9 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::reading::{ContentReader, MESSAGE_COLUMNS, MessageRow};
+use super::tables::{MESSAGE_COLUMNS, Tables, message_of};
 use crate::model::{Durability, Event, EventCursor, Exchange, ExchangeFilter, Kind, Outcome, Timestamp};
+use crate::reading;
 use crate::store::Result;
+use crate::tables::MessageRow;
 
 const EXCHANGE: &str = "SELECT x.id, x.uuid, r.uuid, x.seq, s.name, c.uuid, x.kind, x.started_at, x.first_byte_us,
         x.ended_us, method.text, path.text, x.status, x.outcome, x.durability, upstream.text, model.text, x.streaming,
@@ -40,13 +42,6 @@ pub(super) fn list(connection: &Connection, tenant: i64, filter: &ExchangeFilter
 pub(super) fn one(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<Exchange>> {
     let mut query = connection.prepare_cached(&format!("{EXCHANGE} AND x.uuid = ?2"))?;
     Ok(query.query_row(params![tenant, uuid.as_bytes()], exchange_of).optional()?.map(|(_, exchange)| exchange))
-}
-
-pub(super) fn row_of(connection: &Connection, tenant: i64, uuid: Uuid) -> Result<Option<i64>> {
-    Ok(connection
-        .prepare_cached("SELECT id FROM exchange WHERE tenant = ?1 AND uuid = ?2")?
-        .query_row(params![tenant, uuid.as_bytes()], |row| row.get(0))
-        .optional()?)
 }
 
 fn exchange_of(row: &Row<'_>) -> rusqlite::Result<(i64, Exchange)> {
@@ -123,12 +118,11 @@ pub(super) fn events(
          JOIN conversation c ON c.id = m.conversation LEFT JOIN exchange x ON x.id = m.exchange
          WHERE m.tenant = ?1 AND m.id > ?2 ORDER BY m.id LIMIT ?3"
     ))?;
-    let mut reader = ContentReader::new(connection, tenant);
-    for row in query.query_map(params![tenant, after.message, limit as i64], MessageRow::of)? {
-        let row = row?;
-        cursor.message = row.id;
-        let content = reader.content(row.held)?;
-        events.push((row.created_at, Event::Message(Box::new(row.into_turn(content)))));
+    let rows = query.query_map(params![tenant, after.message, limit as i64], message_of)?;
+    let messages: Vec<MessageRow> = rows.collect::<std::result::Result<_, _>>()?;
+    cursor.message = messages.last().map_or(cursor.message, |m| m.id);
+    for turn in reading::said(&Tables { connection, tenant }, messages)? {
+        events.push((turn.created_at, Event::Message(Box::new(turn))));
     }
     events.sort_by_key(|(at, _)| *at);
     Ok((events.into_iter().map(|(_, event)| event).collect(), cursor))

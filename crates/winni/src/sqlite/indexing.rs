@@ -2,43 +2,14 @@
 //!
 //! A message is either in the queue or in the index, never in both: so its words can be erased from wherever they are.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use serde_json::Value;
 
 use super::append::Writer;
-use super::fresh::Fresh;
-use super::reading::ContentReader;
-use super::stored::{HELD_COLUMNS, Held};
-use crate::conversation::identity::Role;
+use super::tables::{HELD_COLUMNS, Tables, held_of};
+use crate::indexing::{Entry, Place, entries, role_mark, session_mark};
+use crate::ingest::fresh::Fresh;
 use crate::model::Outcome;
-use crate::search::document::{self, Document};
 use crate::store::Result;
-
-/// Bytes of words that are read at a time, unless one message alone has more.
-const MAX_WAITING: usize = 4 * 1024 * 1024;
-
-/// What a message's document is made from, beside what it says.
-#[derive(Clone, Debug, PartialEq)]
-struct Place {
-    conversation: i64,
-    turn: i64,
-    role: usize,
-    session: i64,
-    /// The conversation's, if this is its first message.
-    title: Option<String>,
-    failed: bool,
-    held: Held,
-}
-
-/// What the index is to hold of a message.
-pub(super) struct Entry {
-    message: i64,
-    /// What it was made from; `None` if the message has gone meanwhile.
-    place: Option<Place>,
-    document: Document,
-}
 
 /// Reads up to `max` waiting messages. The writing thread is not asked: it has traffic to store.
 pub(super) fn waiting(connection: &Connection, tenant: i64, fresh: &Fresh, max: usize) -> Result<Vec<Entry>> {
@@ -47,53 +18,8 @@ pub(super) fn waiting(connection: &Connection, tenant: i64, fresh: &Fresh, max: 
     let max = i64::try_from(max).unwrap_or(i64::MAX);
     let messages: Vec<i64> =
         query.query_map(params![tenant, max], |row| row.get(0))?.collect::<std::result::Result<_, _>>()?;
-    let mut reader = ContentReader::new(connection, tenant);
-    let (mut entries, mut bytes) = (Vec::with_capacity(messages.len()), 0);
-    for message in messages {
-        if bytes > MAX_WAITING {
-            break;
-        }
-        let entry = entry(connection, tenant, message, &mut Contents { fresh, reader: &mut reader })?;
-        bytes += entry.document.fields.iter().map(String::len).sum::<usize>();
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-/// Contents from memory, or else from the database.
-struct Contents<'a, 'c> {
-    fresh: &'a Fresh,
-    reader: &'a mut ContentReader<'c>,
-}
-
-impl Contents<'_, '_> {
-    fn content(&mut self, held: Held) -> Result<Arc<Value>> {
-        let fresh = match held {
-            Held::Exchange(exchange, source) => self.fresh.get(exchange, source),
-            Held::Content(_) => None,
-        };
-        fresh.map_or_else(|| self.reader.content(held).map(Arc::new), Ok)
-    }
-}
-
-fn entry(connection: &Connection, tenant: i64, message: i64, contents: &mut Contents<'_, '_>) -> Result<Entry> {
-    let Some(place) = place(connection, tenant, message)? else {
-        return Ok(Entry { message, place: None, document: Document::default() });
-    };
-    let content = contents.content(place.held)?;
-    let before = match document::answers_a_tool(&content) {
-        true => said_before(connection, tenant, &place, contents)?,
-        false => None,
-    };
-    let role = Role::ALL.get(place.role).copied().unwrap_or(Role::User);
-    let document = Document::of(&document::Source {
-        role,
-        content: &content,
-        before: before.as_deref(),
-        title: place.title.as_deref(),
-        failed: place.failed,
-    });
-    Ok(Entry { message, place: Some(place), document })
+    let place = |message| Ok((message, place(connection, tenant, message)?));
+    entries(&Tables { connection, tenant }, fresh, messages.into_iter().map(place).collect::<Result<_>>()?)
 }
 
 fn place(connection: &Connection, tenant: i64, message: i64) -> Result<Option<Place>> {
@@ -110,12 +36,12 @@ fn place(connection: &Connection, tenant: i64, message: i64) -> Result<Option<Pl
     let found = query.query_row(params![tenant, message, Outcome::Complete as i64], |row| {
         Ok(Place {
             conversation: row.get(0)?,
-            turn: row.get(1)?,
+            turn: row.get::<_, i64>(1)? as u64,
             role: row.get(2)?,
             session: row.get(3)?,
             title: row.get(4)?,
             failed: row.get::<_, Option<bool>>(5)?.unwrap_or(false),
-            held: Held::of(row, 6)?,
+            held: held_of(row, 6)?,
         })
     });
     Ok(found.optional()?)
@@ -125,23 +51,6 @@ fn place(connection: &Connection, tenant: i64, message: i64) -> Result<Option<Pl
 /// lines are about.
 pub(super) const TITLE: &str = "CASE WHEN c.source = 'captured' AND c.agent IS NULL AND c.parent IS NULL
      THEN coalesce(s.title, c.title) ELSE c.title END";
-
-/// What the model said last before a message.
-fn said_before(
-    connection: &Connection,
-    tenant: i64,
-    place: &Place,
-    contents: &mut Contents<'_, '_>,
-) -> Result<Option<Arc<Value>>> {
-    let found = connection
-        .prepare_cached(&format!(
-            "SELECT {HELD_COLUMNS} FROM message m
-             WHERE m.tenant = ?1 AND m.conversation = ?2 AND m.turn < ?3 AND m.role = ?4 ORDER BY m.turn DESC LIMIT 1",
-        ))?
-        .query_row(params![tenant, place.conversation, place.turn, Role::Assistant as i64], |row| Held::of(row, 0))
-        .optional()?;
-    found.map(|held| contents.content(held)).transpose()
-}
 
 /// Puts entries into the index, of messages that are still what they were when they were read; others wait for the next
 /// time.
@@ -168,16 +77,6 @@ pub(super) fn index(writer: &mut Writer, entries: &[Entry]) -> Result<usize> {
     }
     transaction.commit()?;
     Ok(entries.len())
-}
-
-/// The mark of a role's messages.
-pub(super) fn role_mark(role: usize) -> String {
-    format!("r{role}")
-}
-
-/// The mark of a session's messages.
-pub(super) fn session_mark(session: i64) -> String {
-    format!("s{session}")
 }
 
 /// Queues the first messages of a session's captured main lines anew: they carry its title.

@@ -4,26 +4,18 @@
 //! returned. Several processes may use one file at once; they take turns at writing. Readers never wait for writers.
 
 mod append;
-mod blocks;
-mod bodies;
-mod body_reader;
 mod contexts;
 mod conversations;
 mod erase;
 mod error;
-mod exchange;
 mod exchanges;
 mod frames;
-mod fresh;
-mod history;
 mod indexing;
-mod lines;
-mod memory;
-mod placing;
-mod reading;
+mod ingest;
 mod schema;
 mod search;
 mod stored;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,14 +26,16 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::handed_in;
+use crate::ingest::fresh::Fresh;
 use crate::model::{
     Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
     ExchangeFilter, Frame, FrameFilter, NewConversation, NewMessage, Part, SearchHit, SearchQuery, StartupContext,
     Stats, StoredMessage, ToolCall, Turn,
 };
+use crate::reading::{self, BodyReader};
 use crate::store::{Error, Result, Store, Watermark};
 use append::Writer;
-use fresh::Fresh;
+use tables::Tables;
 
 /// Calls that may wait for the writing thread; further callers wait for a place.
 const WRITER_QUEUE: usize = 16;
@@ -227,7 +221,12 @@ impl Store for SqliteStore {
     }
 
     async fn turns(&self, conversation: Uuid, offset: u64, limit: Option<u64>) -> Result<Vec<Turn>> {
-        self.read(move |connection, tenant| reading::turns(connection, tenant, conversation, offset, limit)).await
+        self.read(move |connection, tenant| {
+            let tables = Tables { connection, tenant };
+            let found = tables.conversation_row(conversation)?;
+            found.map_or_else(|| Ok(Vec::new()), |row| reading::turns(&tables, row, offset, limit))
+        })
+        .await
     }
 
     async fn exchanges(&self, filter: ExchangeFilter) -> Result<Vec<Exchange>> {
@@ -241,10 +240,11 @@ impl Store for SqliteStore {
     async fn part(&self, id: Uuid, part: Part, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>> {
         // The sink is the caller's, so the reading happens on the caller's thread.
         self.readers.with(|connection, tenant| {
-            let Some(row) = exchanges::row_of(connection, tenant, id)? else {
+            let tables = Tables { connection, tenant };
+            let Some(row) = tables.exchange_row(id)? else {
                 return Ok(None);
             };
-            body_reader::BodyReader::new(connection, tenant).part(row, part, sink).map(Some)
+            BodyReader::new(&tables).part(row, part, sink).map(Some)
         })
     }
 
@@ -254,11 +254,16 @@ impl Store for SqliteStore {
 
     async fn frame_body(&self, id: Uuid, sink: &mut (dyn std::io::Write + Send)) -> Result<Option<bool>> {
         // The sink is the caller's, so the reading happens on the caller's thread.
-        self.readers.with(|connection, tenant| frames::body(connection, tenant, id, sink))
+        self.readers.with(|connection, tenant| {
+            let tables = Tables { connection, tenant };
+            let row = tables.frame_row(id)?;
+            row.map(|row| reading::frames::body(&tables, row, sink)).transpose()
+        })
     }
 
     async fn tool_calls(&self, tool_use_ids: Vec<String>) -> Result<Vec<ToolCall>> {
-        self.read(move |connection, tenant| frames::tool_calls(connection, tenant, &tool_use_ids)).await
+        self.read(move |connection, tenant| reading::frames::tool_calls(&Tables { connection, tenant }, &tool_use_ids))
+            .await
     }
 
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {

@@ -5,11 +5,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::indexing::{TITLE, role_mark, session_mark};
-use super::reading::{AFTER_MESSAGE, ContentReader, MESSAGE_COLUMNS, MessageRow, metadata_of};
+use super::indexing::TITLE;
+use super::tables::{AFTER_MESSAGE, MESSAGE_COLUMNS, Tables, message_of};
 use crate::conversation::identity::Role;
 use crate::conversation::text;
+use crate::indexing::{role_mark, session_mark};
 use crate::model::{SearchHit, SearchQuery};
+use crate::reading::{ContentReader, metadata_of};
 use crate::search::MAX_COUNTED;
 use crate::search::names::{ERROR_MARK, model_matches, project_matches, tool_mark};
 use crate::search::query::{self, Condition, Filter, Query, Term};
@@ -35,7 +37,8 @@ pub(super) fn search(connection: &Connection, tenant: i64, query: &SearchQuery) 
         (true, false) => matching.in_tiers(query.offset, query.limit)?,
         (false, _) => matching.newest(&matching.any(), 0.0, query.offset, query.limit)?,
     };
-    let mut reader = ContentReader::new(connection, tenant);
+    let tables = Tables { connection, tenant };
+    let mut reader = ContentReader::new(&tables);
     let hits = messages.into_iter().map(|(message, rank)| hit(connection, tenant, &parsed, message, rank, &mut reader));
     Ok((hits.collect::<Result<_>>()?, total))
 }
@@ -240,7 +243,7 @@ fn hit(
     ))?;
     let (row, session_id, metadata, title) = select.query_row(params![tenant, message], |row| {
         let after = |n: usize| row.get::<_, Option<String>>(AFTER_MESSAGE + n);
-        Ok((MessageRow::of(row)?, after(0)?.unwrap_or_default(), after(1)?, after(2)?.unwrap_or_default()))
+        Ok((message_of(row)?, after(0)?.unwrap_or_default(), after(1)?, after(2)?.unwrap_or_default()))
     })?;
     let content = reader.content(row.held)?;
     let said = text::words(&content);

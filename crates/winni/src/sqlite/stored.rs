@@ -3,62 +3,30 @@
 //! Guaranteed: turns are given out under the file's write lock, so they have neither gap nor double, whichever process
 //! asks. Equal contents are kept once.
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
-use serde_json::Value;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::append::{Writer, count};
+use super::append::Writer;
 use super::conversations;
 use super::error::damaged;
 use super::indexing;
-use super::lines::{Lines, MESSAGE_ROW, Source};
+use super::tables::Tables;
 use crate::conversation::identity::message_uuid;
-use crate::handed_in::{self, Accepted, AcceptedConversation, AcceptedDestination, AcceptedMessage, Unpacker};
+use crate::handed_in::{self, Accepted, AcceptedConversation, AcceptedDestination, AcceptedMessage};
 use crate::model::{Conversation, NewConversation, StoredMessage, Timestamp};
 use crate::store::{Error, Result};
+use crate::tables::{Ingest, Packing};
 
 /// A row of `stored_content` with its index, without its data, measured.
 const CONTENT_ROW: u64 = 40;
-
-/// Where a message's content is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
-    /// In the exchange that brought it.
-    Exchange(i64, Source),
-    /// In a row of `stored_content`.
-    Content(i64),
-}
-
-/// The columns of `message m` that [`Held::of`] reads, in its order.
-pub(super) const HELD_COLUMNS: &str = "m.exchange, m.element, m.elements, m.content";
-
-impl Held {
-    /// Reads [`HELD_COLUMNS`] from column `first` on.
-    pub(super) fn of(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
-        Ok(match row.get(first)? {
-            Some(exchange) => {
-                Self::Exchange(exchange, Source { first: row.get(first + 1)?, count: row.get(first + 2)? })
-            }
-            None => Self::Content(row.get(first + 3)?),
-        })
-    }
-}
-
-/// What a row of `stored_content` says.
-pub(super) fn content(connection: &Connection, tenant: i64, id: i64, unpacker: &mut Unpacker) -> Result<Value> {
-    let mut query = connection.prepare_cached("SELECT data FROM stored_content WHERE tenant = ?1 AND id = ?2")?;
-    let mut rows = query.query(params![tenant, id])?;
-    let row = rows.next()?.ok_or_else(|| damaged(format!("the content {id} of a stored message is missing")))?;
-    unpacker.unpack(row.get_ref(0)?.as_blob().map_err(|e| damaged(e.to_string()))?)
-}
 
 pub(super) fn begin_conversation(writer: &mut Writer, new: NewConversation) -> Result<Conversation> {
     let new = handed_in::conversation(new)?;
     writer.check_file()?;
     let tenant = writer.tenant;
     let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (_, uuid) = begin(Lines { connection: &transaction, tenant }, &new, Timestamp::now())?;
+    let (_, uuid) = begin(Tables { connection: &transaction, tenant }, &new, Timestamp::now())?;
     let conversation = conversations::one(&transaction, tenant, uuid)?;
     transaction.commit()?;
     conversation.ok_or_else(|| damaged(format!("conversation {uuid} vanished")))
@@ -94,7 +62,7 @@ fn store_all(writer: &mut Writer, requests: Vec<Accepted>) -> Result<Vec<Result<
     let mut results = Vec::with_capacity(requests.len());
     for request in requests {
         let savepoint = transaction.savepoint()?;
-        let result = store_one(Lines { connection: &savepoint, tenant }, key, request);
+        let result = store_one(Tables { connection: &savepoint, tenant }, key, request);
         if result.is_ok() {
             savepoint.commit()?;
         }
@@ -104,14 +72,14 @@ fn store_all(writer: &mut Writer, requests: Vec<Accepted>) -> Result<Vec<Result<
     Ok(results)
 }
 
-fn store_one(lines: Lines<'_>, key: [u8; 32], Accepted { into, messages }: Accepted) -> Result<Stored> {
+fn store_one(tables: Tables<'_>, key: [u8; 32], Accepted { into, messages }: Accepted) -> Result<Stored> {
     let (conversation, uuid) = match into {
         AcceptedDestination::New(new) => {
-            begin(lines, &new, messages.first().map_or_else(Timestamp::now, |m| m.created_at))?
+            begin(tables, &new, messages.first().map_or_else(Timestamp::now, |m| m.created_at))?
         }
-        AcceptedDestination::Existing(uuid) => (find(lines, uuid)?, uuid),
+        AcceptedDestination::Existing(uuid) => (find(tables, uuid)?, uuid),
     };
-    let stored = Adding { lines, key, conversation, uuid }.add(messages)?;
+    let stored = Adding { tables, key, conversation, uuid }.add(messages)?;
     Ok((uuid, stored))
 }
 
@@ -123,25 +91,25 @@ fn again(error: &Error) -> Error {
     }
 }
 
-fn begin(lines: Lines<'_>, new: &AcceptedConversation, at: Timestamp) -> Result<(i64, Uuid)> {
-    let session = lines.session(&new.session, false)?;
+fn begin(tables: Tables<'_>, new: &AcceptedConversation, at: Timestamp) -> Result<(i64, Uuid)> {
+    let session = tables.session(&new.session, false)?;
     let uuid = Uuid::now_v7();
-    lines
+    tables
         .connection
         .prepare_cached(
             "INSERT INTO conversation (tenant, uuid, session, title, source, created_at, updated_at, tip, metadata)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, 0, ?7)",
         )?
-        .execute(params![lines.tenant, uuid.as_bytes(), session, new.title, new.source.name(), at.0, new.metadata])?;
-    Ok((lines.connection.last_insert_rowid(), uuid))
+        .execute(params![tables.tenant, uuid.as_bytes(), session, new.title, new.source.name(), at.0, new.metadata])?;
+    Ok((tables.connection.last_insert_rowid(), uuid))
 }
 
 /// The conversation with this id, if messages may be added to it.
-fn find(lines: Lines<'_>, uuid: Uuid) -> Result<i64> {
-    let found: Option<(i64, String)> = lines
+fn find(tables: Tables<'_>, uuid: Uuid) -> Result<i64> {
+    let found: Option<(i64, String)> = tables
         .connection
         .prepare_cached("SELECT id, source FROM conversation WHERE tenant = ?1 AND uuid = ?2")?
-        .query_row(params![lines.tenant, uuid.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(params![tables.tenant, uuid.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let (id, source) = found.ok_or_else(|| handed_in::unknown_conversation(uuid))?;
     handed_in::check_source(uuid, &source)?;
@@ -150,7 +118,7 @@ fn find(lines: Lines<'_>, uuid: Uuid) -> Result<i64> {
 
 /// Adds messages to one conversation, under the write lock.
 struct Adding<'t> {
-    lines: Lines<'t>,
+    tables: Tables<'t>,
     key: [u8; 32],
     conversation: i64,
     uuid: Uuid,
@@ -158,7 +126,7 @@ struct Adding<'t> {
 
 impl Adding<'_> {
     fn add(&self, messages: Vec<AcceptedMessage>) -> Result<Vec<StoredMessage>> {
-        let Lines { connection, tenant } = self.lines;
+        let Tables { connection, tenant } = self.tables;
         let tip: i64 = connection
             .prepare_cached("SELECT tip FROM conversation WHERE tenant = ?1 AND id = ?2")?
             .query_row(params![tenant, self.conversation], |row| row.get(0))?;
@@ -184,13 +152,13 @@ impl Adding<'_> {
                 "UPDATE conversation SET tip = ?3, updated_at = max(updated_at, ?4) WHERE tenant = ?1 AND id = ?2",
             )?
             .execute(params![tenant, self.conversation, turn as i64, newest.0])?;
-        count(connection, tenant, captured, kept)?;
+        self.tables.count(captured, kept)?;
         Ok(stored)
     }
 
     /// Gives the conversation a title if it has none. `tip` is its last turn before the new ones.
     fn name(&self, title: Option<&str>, tip: i64) -> Result<()> {
-        let Lines { connection, tenant } = self.lines;
+        let Tables { connection, tenant } = self.tables;
         let Some(title) = title else { return Ok(()) };
         let named = connection
             .prepare_cached("UPDATE conversation SET title = ?3 WHERE tenant = ?1 AND id = ?2 AND title IS NULL")?
@@ -207,7 +175,7 @@ impl Adding<'_> {
 
     /// Bytes that the message takes.
     fn insert(&self, turn: u64, message: &AcceptedMessage) -> Result<u64> {
-        let Lines { connection, tenant } = self.lines;
+        let Tables { connection, tenant } = self.tables;
         let (content, data) = self.keep(message)?;
         connection
             .prepare_cached(
@@ -227,12 +195,12 @@ impl Adding<'_> {
         connection
             .prepare_cached("INSERT INTO message_unindexed (tenant, message) VALUES (?1, ?2)")?
             .execute(params![tenant, connection.last_insert_rowid()])?;
-        Ok(data + MESSAGE_ROW + message.metadata.as_ref().map_or(0, |m| m.len() as u64))
+        Ok(data + self.tables.row_sizes().message + message.metadata.as_ref().map_or(0, |m| m.len() as u64))
     }
 
     /// The row that holds the content, and how many bytes it has taken.
     fn keep(&self, message: &AcceptedMessage) -> Result<(i64, u64)> {
-        let Lines { connection, tenant } = self.lines;
+        let Tables { connection, tenant } = self.tables;
         let hash = blake3::keyed_hash(&self.key, &message.content);
         let hash = &hash.as_bytes()[..16];
         let known: Option<i64> = connection

@@ -19,6 +19,11 @@ pub(crate) fn sqlite() -> Database {
     Database { url: "sqlite:".into(), folder: tempfile::tempdir().unwrap() }
 }
 
+pub(crate) fn postgres() -> Database {
+    let database = e2e::postgres::shared().database();
+    Database { url: database.url().to_owned(), folder: tempfile::tempdir().unwrap() }
+}
+
 /// A store on a database of its own, and a recorder that hands items to it.
 pub(crate) struct Lake {
     pub(crate) database: Database,

@@ -102,3 +102,4 @@ macro_rules! behaviours {
 }
 
 behaviours!(sqlite, crate::lake::sqlite());
+behaviours!(postgres, crate::lake::postgres());

@@ -4,87 +4,59 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
 use wire::spans::ArrayKey;
 
-use super::blocks::{BlockReader, Location, hex};
-use super::bodies::{Form, MAX_DEPTH};
-use super::error::damaged;
+use super::blocks::BlockReader;
+use super::{damaged, hex};
 use crate::content::element;
 use crate::content::envelope::Envelope;
-use crate::content::manifest::Manifest;
+use crate::content::manifest::{BlockHash, ElementRef, Manifest};
 use crate::model::Part;
 use crate::store::{Error, Result};
+use crate::tables::{Content, ContentRow, Form};
 
 /// Manifests kept, so that the next one, which stands on them, need not read them again.
 const MAX_MANIFESTS: usize = 128;
 
-/// An exchange's content columns.
-pub(super) struct ContentRow {
-    envelope: Option<Location>,
-    request: (i64, Option<Vec<u8>>, Option<i64>),
-    response: (i64, Option<Vec<u8>>),
-    digests: Option<Vec<u8>>,
-}
+/// How many manifests one may have to read to know one body.
+pub(crate) const MAX_DEPTH: u32 = 32;
 
 impl ContentRow {
-    pub(super) fn envelope_location(&self) -> Option<Location> {
-        self.envelope
-    }
-
     /// The bodies that are kept in chunks, as lists of the chunks' hashes.
-    pub(super) fn chunk_lists(&self) -> impl Iterator<Item = &[u8]> {
-        let request = (self.request.0 == Form::Chunks as i64).then_some(self.request.1.as_deref()).flatten();
-        let response = (self.response.0 == Form::Chunks as i64).then_some(self.response.1.as_deref()).flatten();
+    pub(crate) fn chunk_lists(&self) -> impl Iterator<Item = &[u8]> {
+        let list = |form: i64, data: &Option<Vec<u8>>| form == Form::Chunks as i64 && data.is_some();
+        let request = self.request_data.as_deref().filter(|_| list(self.request_form, &self.request_data));
+        let response = self.response_data.as_deref().filter(|_| list(self.response_form, &self.response_data));
         request.into_iter().chain(response)
     }
 }
 
 /// Gives content back.
-pub(super) struct BodyReader<'c> {
-    connection: &'c Connection,
-    tenant: i64,
-    pub(super) blocks: BlockReader<'c>,
+pub(crate) struct BodyReader<'t> {
+    tables: &'t dyn Content,
+    pub(crate) blocks: BlockReader<'t>,
     manifests: HashMap<i64, (Arc<Manifest>, u32)>,
 }
 
-impl<'c> BodyReader<'c> {
-    pub(super) fn new(connection: &'c Connection, tenant: i64) -> Self {
-        Self { connection, tenant, blocks: BlockReader::new(connection, tenant), manifests: HashMap::new() }
+impl<'t> BodyReader<'t> {
+    pub(crate) fn new(tables: &'t dyn Content) -> Self {
+        Self { tables, blocks: BlockReader::new(tables), manifests: HashMap::new() }
     }
 
     /// The content columns of an exchange; `None` if there is no such exchange.
-    pub(super) fn row(&self, exchange: i64) -> Result<Option<ContentRow>> {
-        let mut query = self.connection.prepare_cached(
-            "SELECT pack, pack_offset, pack_length, request_form, request_data, request_base, response_form,
-                    response_data, digests
-             FROM exchange WHERE tenant = ?1 AND id = ?2",
-        )?;
-        let row = query.query_row(params![self.tenant, exchange], |row| {
-            let pack: Option<i64> = row.get(0)?;
-            let envelope = match pack {
-                Some(pack) => Some(Location { pack, offset: row.get(1)?, length: row.get(2)? }),
-                None => None,
-            };
-            Ok(ContentRow {
-                envelope,
-                request: (row.get(3)?, row.get(4)?, row.get(5)?),
-                response: (row.get(6)?, row.get(7)?),
-                digests: row.get(8)?,
-            })
-        });
-        Ok(row.optional()?)
+    pub(crate) fn row(&self, exchange: i64) -> Result<Option<ContentRow>> {
+        self.tables.content_row(exchange)
     }
 
     /// `None` if the content was erased.
-    pub(super) fn envelope(&mut self, row: &ContentRow) -> Result<Option<Envelope>> {
+    pub(crate) fn envelope(&mut self, row: &ContentRow) -> Result<Option<Envelope>> {
         let Some(at) = row.envelope else { return Ok(None) };
-        let bytes = self.blocks.bytes(at)?;
+        let bytes = self.blocks.bytes(row.epoch, at)?;
         Envelope::decode(&bytes).map(Some).ok_or_else(|| damaged("an envelope cannot be read"))
     }
 
     /// The manifest of an exchange's request and how many others it stands on; `None` if it has none.
-    pub(super) fn manifest(&mut self, exchange: i64) -> Result<Option<(Arc<Manifest>, u32)>> {
+    pub(crate) fn manifest(&mut self, exchange: i64) -> Result<Option<(Arc<Manifest>, u32)>> {
         let mut chain = Vec::new();
         let mut next = Some(exchange);
         let mut base = None;
@@ -93,17 +65,18 @@ impl<'c> BodyReader<'c> {
             if base.is_some() {
                 break;
             }
-            let Some(ContentRow { request: (form, Some(data), before), .. }) = self.row(exchange)? else {
+            let Some(ContentRow { request_form, request_data: Some(data), request_base, .. }) = self.row(exchange)?
+            else {
                 return if chain.is_empty() { Ok(None) } else { Err(damaged("a manifest's base is missing")) };
             };
-            if form != Form::Manifest as i64 {
+            if request_form != Form::Manifest as i64 {
                 return Ok(None);
             }
             chain.push((exchange, data));
             if chain.len() > MAX_DEPTH as usize + 1 {
                 return Err(damaged("a manifest stands on too many others"));
             }
-            next = before;
+            next = request_base;
         }
         if self.manifests.len() + chain.len() > MAX_MANIFESTS {
             self.manifests.clear();
@@ -119,31 +92,37 @@ impl<'c> BodyReader<'c> {
         Ok(base)
     }
 
-    /// One element of a request's history; `None` if the body is not kept as a manifest or has no such element.
-    pub(super) fn history_element(&mut self, exchange: i64, number: usize) -> Result<Option<Vec<u8>>> {
+    /// How one element of a request's history is kept; `None` if the body is not kept as a manifest or has no such element.
+    pub(crate) fn history_ref(&mut self, exchange: i64, number: usize) -> Result<Option<ElementRef>> {
         let Some((manifest, _)) = self.manifest(exchange)? else { return Ok(None) };
         let array = |key: ArrayKey| manifest.arrays.iter().find(|a| a.key == key as u8);
-        let Some(element) =
-            array(ArrayKey::Messages).or_else(|| array(ArrayKey::Input)).and_then(|a| a.elements.get(number))
-        else {
-            return Ok(None);
-        };
-        let normal = self.blocks.block(&element.hash)?;
+        let array = array(ArrayKey::Messages).or_else(|| array(ArrayKey::Input));
+        Ok(array.and_then(|a| a.elements.get(number)).cloned())
+    }
+
+    /// One element of a request's history; `None` as for [`Self::history_ref`].
+    pub(crate) fn history_element(&mut self, exchange: i64, number: usize) -> Result<Option<Vec<u8>>> {
+        let Some(element) = self.history_ref(exchange, number)? else { return Ok(None) };
+        let epoch = self.row(exchange)?.map_or(0, |row| row.epoch);
+        let normal = self.blocks.block(epoch, &element.hash)?;
         let restored = element::restore(&normal, &element.taken);
         restored.map(Some).ok_or_else(|| damaged(format!("an element of exchange {exchange} does not fit its block")))
     }
 
     /// The request's body, if it is small enough to be kept whole or as a manifest.
-    pub(super) fn request_body(&mut self, exchange: i64, row: &ContentRow) -> Result<Vec<u8>> {
-        if row.request.0 == Form::Manifest as i64 {
+    pub(crate) fn request_body(&mut self, exchange: i64, row: &ContentRow) -> Result<Vec<u8>> {
+        if row.request_form == Form::Manifest as i64 {
             let (manifest, _) = self.manifest(exchange)?.ok_or_else(|| damaged("a manifest is missing"))?;
-            return manifest.rebuild(|hash| self.blocks.block(hash));
+            let hashes: Vec<BlockHash> = manifest.blocks().collect();
+            self.tables.expect_blocks(row.epoch, &hashes)?;
+            return manifest.rebuild(|hash| self.blocks.block(row.epoch, hash));
         }
         Ok(self.envelope(row)?.map(|e| e.request_body).unwrap_or_default())
     }
 
     /// Writes a part's exact bytes, checked against the digest taken at capture. False if there is nothing to write.
-    pub(super) fn part(&mut self, exchange: i64, part: Part, sink: &mut dyn Write) -> Result<bool> {
+    pub(crate) fn part(&mut self, exchange: i64, part: Part, sink: &mut dyn Write) -> Result<bool> {
+        self.tables.expect_content(&[exchange])?;
         let Some(row) = self.row(exchange)? else {
             return Ok(false);
         };
@@ -151,8 +130,8 @@ impl<'c> BodyReader<'c> {
             return Ok(false);
         }
         let (form, list, digest_at) = match part {
-            Part::RequestBody => (row.request.0, row.request.1.as_deref(), 0),
-            Part::ResponseBody => (row.response.0, row.response.1.as_deref(), 16),
+            Part::RequestBody => (row.request_form, row.request_data.as_deref(), 0),
+            Part::ResponseBody => (row.response_form, row.response_data.as_deref(), 16),
             Part::RequestHead | Part::ResponseHead => return self.head(&row, part, sink),
         };
         let mut hasher = blake3::Hasher::new();
@@ -163,7 +142,7 @@ impl<'c> BodyReader<'c> {
         if form == Form::Chunks as i64 {
             for hash in list.unwrap_or_default().chunks_exact(16) {
                 let hash = hash.try_into().map_err(|_| damaged("a list of chunks cannot be read"))?;
-                write(&self.blocks.block(&hash)?)?;
+                write(&self.blocks.block(row.epoch, &hash)?)?;
             }
         } else if part == Part::RequestBody {
             write(&self.request_body(exchange, &row)?)?;

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
 use serde_json::Value;
 use wire::assembled::Assembled;
 use wire::spans::Request;
 
-use super::append::{count, since};
 use super::bodies::{BodyWriter, Kept, MAX_WHOLE, WholeBody};
 use super::frames;
-use super::history::{history, history_key, request_turns};
-use super::lines::{Lines, MESSAGE_ROW, Source};
+use super::history::{history, request_turns};
 use super::memory::Memory;
-use super::placing::Context;
+use super::placing::{self, Context};
 use crate::content::envelope::Envelope;
 use crate::content::resent::{self, Shortened};
 use crate::conversation::message::Message;
@@ -22,20 +19,19 @@ use crate::conversation::{project, response, text, threading};
 use crate::mcp_over_http;
 use crate::model::{BodySource, CapturedExchange, Kind};
 use crate::pricing;
+use crate::reading::content::history_key;
 use crate::store::{Error, Result};
+use crate::tables::{Expected, Ingest, NewExchange, Source};
 
-/// A row of `exchange` with its indexes, without its blobs, measured.
-const EXCHANGE_ROW: u64 = 150;
-
-pub(super) fn store(
-    connection: &Connection,
-    tenant: i64,
+pub(crate) fn store(
+    tables: &dyn Ingest,
     recorder: i64,
     seq: u64,
     exchange: CapturedExchange,
     memory: &mut Memory,
 ) -> Result<()> {
-    let lines = Lines { connection, tenant };
+    let epoch = tables.epoch_of(exchange.started_at)?;
+    memory.enter(epoch);
     let bytes = match exchange.request_body.size() {
         size if size <= MAX_WHOLE => Some(read_all(&*exchange.request_body)?),
         _ => None,
@@ -64,25 +60,33 @@ pub(super) fn store(
     };
     let steps = threading::steps(history.iter().map(|m| (m.role, m.digest)));
 
-    let named = reading.session.as_deref().map(|name| lines.session(name, false)).transpose()?;
+    let named = reading.session.as_deref().map(|name| tables.session(name, false)).transpose()?;
+    let new_blocks = whole.as_ref().map(|w| memory.unknown_blocks(w)).unwrap_or_default();
+    tables.expect(&Expected {
+        epoch,
+        session: named,
+        agent: reading.agent.as_deref(),
+        steps: &placing::last_steps(&steps),
+        blocks: &new_blocks,
+    })?;
     let mut target = None;
     if !history.is_empty() {
-        let place = lines.place(named, reading.agent.as_deref(), &steps)?;
-        let context = Context { lines, exchange: &exchange, reading: &reading, named, whole: whole.as_ref() };
+        let place = placing::place(tables, epoch, named, reading.agent.as_deref(), &steps)?;
+        let context = Context { tables, exchange: &exchange, reading: &reading, named, whole: whole.as_ref() };
         target = Some(context.target(place, &history, spans.as_ref())?);
     }
     let mut turns = Vec::new();
     let mut first_base = None;
     if let Some(target) = &mut target {
-        first_base = memory.base(connection, tenant, target.conversation)?;
+        first_base = memory.base(tables, target.conversation)?;
         turns = request_turns(&history, &steps, target.known);
         if let (Some(answer), Some(last)) = (&answer, steps.last()) {
-            let context = Context { lines, exchange: &exchange, reading: &reading, named, whole: whole.as_ref() };
+            let context = Context { tables, exchange: &exchange, reading: &reading, named, whole: whole.as_ref() };
             context.add_answer(target, &mut turns, answer, steps.len() as u64, &last.chain)?;
         }
     }
     let session = match (&target, named) {
-        (Some(target), None) => Some(lines.session_of(target.conversation)?),
+        (Some(target), None) => Some(tables.session_of(target.conversation)?),
         _ => named,
     };
 
@@ -90,7 +94,7 @@ pub(super) fn store(
     if let (Some(session), Some(whole), Some(spans), None) = (session, &whole, &spans, &resent)
         && let Some(folder) = project::folder(&whole.bytes, spans)
     {
-        lines.set_project(session, &folder)?;
+        tables.set_project(session, &folder)?;
     }
 
     let envelope = Envelope {
@@ -102,8 +106,8 @@ pub(super) fn store(
     };
     let head_bytes = (envelope.request_head.len() + envelope.response_head.len()) as u64;
     let writer = BodyWriter {
-        connection,
-        tenant,
+        tables,
+        epoch,
         key: &memory.key,
         packs: &mut memory.packs,
         raw: &mut memory.raw,
@@ -112,10 +116,11 @@ pub(super) fn store(
     };
     let mut kept = writer.keep(envelope, whole, &*exchange.request_body, &*exchange.response_body, first_base)?;
     let conversation = target.as_ref().map(|t| t.conversation);
-    let row = RowContext { lines, recorder, seq, session, conversation, reading: &reading, answer: answer.as_ref() };
+    let row =
+        RowContext { tables, epoch, recorder, seq, session, conversation, reading: &reading, answer: answer.as_ref() };
     let id = row.insert(&exchange, &kept, memory)?;
     if let Some(target) = &target {
-        lines.add(target.conversation, id, &turns, exchange.started_at)?;
+        tables.add_turns(target.conversation, id, &turns, exchange.started_at)?;
         memory.remember(target.conversation, id, &kept);
         for turn in &turns {
             let said = history.iter().rev().find(|m| m.source == turn.source).and_then(|m| m.content.clone());
@@ -125,20 +130,21 @@ pub(super) fn store(
         }
     }
     memory.remember_body(line, spans, &mut kept);
-    let mut stored = kept.stored_bytes + EXCHANGE_ROW + turns.len() as u64 * MESSAGE_ROW;
+    let sizes = tables.row_sizes();
+    let mut stored = kept.stored_bytes + sizes.exchange + turns.len() as u64 * sizes.message;
     if let (Some(answer), Some(session), Some(conversation)) = (&answer, session, conversation) {
-        stored += frames::note_tool_uses(lines, &answer.message, session, conversation)?;
+        stored += frames::note_tool_uses(tables, &answer.message, session, conversation)?;
     }
     if let Some(session) = session {
-        note_side_call(lines, session, &exchange, &reading, answer.as_ref())?;
+        note_side_call(tables, session, &exchange, &reading, answer.as_ref())?;
     }
     let place = frames::Place { recorder, seq, exchange: Some(id) };
-    within.iter().try_for_each(|frame| frames::store(lines, place, frame, memory))?;
+    within.iter().try_for_each(|frame| frames::store(tables, place, frame, memory))?;
     let captured = head_bytes + exchange.request_body.size() + exchange.response_body.size();
-    count(connection, tenant, captured, stored)
+    tables.count(captured, stored)
 }
 
-pub(super) fn read_all(source: &dyn BodySource) -> Result<Vec<u8>> {
+pub(crate) fn read_all(source: &dyn BodySource) -> Result<Vec<u8>> {
     let size = usize::try_from(source.size()).unwrap_or(usize::MAX);
     let mut bytes = match size {
         0 => Vec::new(),
@@ -167,7 +173,7 @@ fn answer(exchange: &CapturedExchange, reading: &Reading, body: &[u8]) -> Option
 }
 
 fn note_side_call(
-    lines: Lines<'_>,
+    tables: &dyn Ingest,
     session: i64,
     exchange: &CapturedExchange,
     reading: &Reading,
@@ -177,12 +183,12 @@ fn note_side_call(
         return Ok(());
     };
     match reading.purpose {
-        Purpose::Compaction => lines.set_summary_at(session, Some(exchange.started_at)),
+        Purpose::Compaction => tables.set_summary_at(session, Some(exchange.started_at)),
         Purpose::Title => {
             let said = answer.message.get("content").map(text::words).unwrap_or_default();
             let title =
                 serde_json::from_str::<Value>(&said).ok().and_then(|v| Some(v.get("title")?.as_str()?.to_owned()));
-            title.map_or(Ok(()), |title| lines.set_session_title(session, &title))
+            title.map_or(Ok(()), |title| tables.set_session_title(session, &title))
         }
         _ => Ok(()),
     }
@@ -190,7 +196,8 @@ fn note_side_call(
 
 /// What goes into the exchange's row beside the exchange itself.
 struct RowContext<'a> {
-    lines: Lines<'a>,
+    tables: &'a dyn Ingest,
+    epoch: i32,
     recorder: i64,
     seq: u64,
     session: Option<i64>,
@@ -201,7 +208,7 @@ struct RowContext<'a> {
 
 impl RowContext<'_> {
     fn insert(&self, exchange: &CapturedExchange, kept: &Kept, memory: &mut Memory) -> Result<i64> {
-        let mut name = |text: &str| memory.name(self.lines, text);
+        let mut name = |text: &str| memory.name(self.tables, text);
         let usage = self.answer.map(|a| a.usage).unwrap_or_default();
         let model = self.answer.and_then(|a| a.model.as_deref()).or(self.reading.model.as_deref());
         let cost = model.and_then(|m| pricing::cost_nano(m, &usage));
@@ -210,56 +217,34 @@ impl RowContext<'_> {
             Purpose::Title | Purpose::Compaction | Purpose::Side => Kind::Side,
             Purpose::Other => Kind::Other,
         };
-        let start = exchange.started_at;
-        self.lines
-            .connection
-            .prepare_cached(
-                "INSERT INTO exchange (tenant, uuid, recorder, seq, session, conversation, kind, api, started_at,
-                    first_byte_us, ended_us, method, path, status, outcome, durability, upstream, model, streaming,
-                    request_bytes, response_bytes, input_tokens, output_tokens, cache_read, cache_write, cost_nano,
-                    fingerprint, pack, pack_offset, pack_length, request_form, request_data, request_base,
-                    response_form, response_data, digests)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                    ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36)",
-            )?
-            .execute(params![
-                self.lines.tenant,
-                exchange.id.as_bytes(),
-                self.recorder,
-                self.seq as i64,
-                self.session,
-                self.conversation,
-                kind as i64,
-                self.reading.api.map(|a| a as i64),
-                start.0,
-                since(start, exchange.first_byte_at),
-                since(start, exchange.ended_at),
-                name(&exchange.request_head.method)?,
-                name(&exchange.request_head.target)?,
-                exchange.response_head.as_ref().map(|h| h.status),
-                exchange.outcome as i64,
-                exchange.durability as i64,
-                name(&exchange.upstream)?,
-                model.map(&mut name).transpose()?,
-                exchange.response_head.as_ref().is_some_and(response::is_stream),
-                exchange.request_body.size() as i64,
-                exchange.response_body.size() as i64,
-                usage.input_tokens.map(|t| t as i64),
-                usage.output_tokens.map(|t| t as i64),
-                usage.cache_read_tokens.map(|t| t as i64),
-                usage.cache_write_tokens.map(|t| t as i64),
-                cost,
-                exchange.key_fingerprint.as_deref().map(&mut name).transpose()?,
-                kept.envelope.pack,
-                kept.envelope.offset,
-                kept.envelope.length,
-                kept.request_form as i64,
-                kept.request_data,
-                kept.request_base,
-                kept.response_form as i64,
-                kept.response_data,
-                kept.digests,
-            ])?;
-        Ok(self.lines.connection.last_insert_rowid())
+        let new = NewExchange {
+            captured: exchange,
+            epoch: self.epoch,
+            recorder: self.recorder,
+            seq: self.seq,
+            session: self.session,
+            conversation: self.conversation,
+            kind: kind as i64,
+            api: self.reading.api.map(|a| a as i64),
+            method: name(&exchange.request_head.method)?,
+            path: name(&exchange.request_head.target)?,
+            upstream: name(&exchange.upstream)?,
+            model: model.map(&mut name).transpose()?,
+            fingerprint: exchange.key_fingerprint.as_deref().map(&mut name).transpose()?,
+            streaming: exchange.response_head.as_ref().is_some_and(response::is_stream),
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cache_read: usage.cache_read_tokens,
+            cache_write: usage.cache_write_tokens,
+            cost_nano: cost,
+            envelope: kept.envelope,
+            request_form: kept.request_form,
+            request_data: kept.request_data.as_deref(),
+            request_base: kept.request_base,
+            response_form: kept.response_form,
+            response_data: kept.response_data.as_deref(),
+            digests: &kept.digests,
+        };
+        self.tables.insert_exchange(&new)
     }
 }

@@ -6,33 +6,26 @@ use serde_json::Value;
 use wire::spans::{ArrayKey, Spans};
 
 use super::bodies::WholeBody;
-use super::lines::{NewTurn, Source};
 use crate::content::manifest::BlockHash;
 use crate::conversation::identity::{self, MessageDigest, Role};
 use crate::conversation::message::Message;
 use crate::conversation::threading::Step;
+use crate::reading::content::history_key;
 use crate::recent::Recent;
 use crate::store::Result;
+use crate::tables::{NewTurn, Source};
 
 /// A message of a request's history: which elements it is made of, and its identity.
-pub(super) struct HistoryMessage {
-    pub(super) source: Source,
-    pub(super) role: Role,
-    pub(super) digest: MessageDigest,
+pub(crate) struct HistoryMessage {
+    pub(crate) source: Source,
+    pub(crate) role: Role,
+    pub(crate) digest: MessageDigest,
     /// What it says, where it had to be read.
-    pub(super) content: Option<Arc<Value>>,
-}
-
-/// The array that holds the history, whichever API it is.
-pub(super) fn history_key(spans: &Spans) -> ArrayKey {
-    match spans.elements(ArrayKey::Messages) {
-        [] => ArrayKey::Input,
-        _ => ArrayKey::Messages,
-    }
+    pub(crate) content: Option<Arc<Value>>,
 }
 
 /// The messages of a request's history. Consecutive elements of OpenAI's responses API that the model wrote are one.
-pub(super) fn history(
+pub(crate) fn history(
     whole: &WholeBody,
     spans: &Spans,
     known: &mut Recent<BlockHash, (Role, MessageDigest)>,
@@ -74,7 +67,7 @@ pub(super) fn history(
     Ok(history)
 }
 
-pub(super) fn request_turns(history: &[HistoryMessage], steps: &[Step], known: u64) -> Vec<NewTurn> {
+pub(crate) fn request_turns(history: &[HistoryMessage], steps: &[Step], known: u64) -> Vec<NewTurn> {
     let turn = |(number, (message, step)): (usize, (&HistoryMessage, &Step))| NewTurn {
         turn: number as u64 + 1,
         role: message.role,

@@ -1,62 +1,52 @@
-//! Keeping an exchange's heads and bodies; `body_reader` gives them back.
+//! Keeping an exchange's heads and bodies; [`crate::reading::bodies`] gives them back.
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use wire::spans::Spans;
 
-use super::blocks::{BlockReader, Location, OpenPacks, insert_block};
-use super::error::damaged;
+use super::packs::OpenPacks;
 use crate::content::envelope::Envelope;
 use crate::content::manifest::{self, BlockHash, Manifest, Split};
 use crate::content::resent::Resent;
 use crate::model::BodySource;
+use crate::reading::blocks::BlockReader;
+use crate::reading::bodies::MAX_DEPTH;
+use crate::reading::damaged;
 use crate::recent::Recent;
 use crate::store::{Error, Result};
+use crate::tables::{Form, Location, Packing};
 
 /// Larger bodies are not taken apart but kept in chunks, so that memory stays bounded.
-pub(super) const MAX_WHOLE: u64 = 8 * 1024 * 1024;
+pub(crate) const MAX_WHOLE: u64 = 8 * 1024 * 1024;
 
 /// Size of a chunk, and the amount of new raw bytes after which a piece is written.
 const CHUNK: usize = 1024 * 1024;
 
-/// How many manifests one may have to read to know one body.
-pub(super) const MAX_DEPTH: u32 = 32;
-
-/// How a body is kept. The numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Empty = 0,
-    Enveloped = 1,
-    Manifest = 2,
-    Chunks = 3,
-}
-
 /// Where an exchange's content went; a part of its row.
-pub(super) struct Kept {
-    pub(super) envelope: Location,
-    pub(super) request_form: Form,
-    pub(super) request_data: Option<Vec<u8>>,
-    pub(super) request_base: Option<i64>,
-    pub(super) response_form: Form,
-    pub(super) response_data: Option<Vec<u8>>,
-    pub(super) digests: Vec<u8>,
+pub(crate) struct Kept {
+    pub(crate) envelope: Location,
+    pub(crate) request_form: Form,
+    pub(crate) request_data: Option<Vec<u8>>,
+    pub(crate) request_base: Option<i64>,
+    pub(crate) response_form: Form,
+    pub(crate) response_data: Option<Vec<u8>>,
+    pub(crate) digests: Vec<u8>,
     /// The request's manifest and how many others it stands on.
-    pub(super) manifest: Option<(Arc<Manifest>, u32)>,
+    pub(crate) manifest: Option<(Arc<Manifest>, u32)>,
     /// The request's body, if it is kept as a manifest.
-    pub(super) body: Option<Vec<u8>>,
+    pub(crate) body: Option<Vec<u8>>,
     /// What all this takes in the database.
-    pub(super) stored_bytes: u64,
+    pub(crate) stored_bytes: u64,
 }
 
 /// A request's body that is small enough to be looked into.
-pub(super) struct WholeBody {
-    pub(super) bytes: Vec<u8>,
-    pub(super) split: Option<Split>,
+pub(crate) struct WholeBody {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) split: Option<Split>,
 }
 
 impl WholeBody {
-    pub(super) fn new(bytes: Vec<u8>, spans: Option<&Spans>, resent: Option<&Resent>, key: &[u8; 32]) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>, spans: Option<&Spans>, resent: Option<&Resent>, key: &[u8; 32]) -> Self {
         let split = spans.and_then(|spans| manifest::split(&bytes, spans, resent, |b| block_hash(key, b)));
         Self { bytes, split }
     }
@@ -64,32 +54,27 @@ impl WholeBody {
 
 /// An earlier request that a manifest may be written relative to.
 #[derive(Clone)]
-pub(super) struct Base {
-    pub(super) exchange: i64,
-    pub(super) manifest: Arc<Manifest>,
-    pub(super) depth: u32,
+pub(crate) struct Base {
+    pub(crate) exchange: i64,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) depth: u32,
 }
 
 /// Adds content within a transaction.
-pub(super) struct BodyWriter<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) tenant: i64,
-    pub(super) key: &'a [u8; 32],
-    pub(super) packs: &'a mut OpenPacks,
-    pub(super) raw: &'a mut Recent<BlockHash, Arc<[u8]>>,
+pub(crate) struct BodyWriter<'a> {
+    pub(crate) tables: &'a dyn Packing,
+    pub(crate) epoch: i32,
+    pub(crate) key: &'a [u8; 32],
+    pub(crate) packs: &'a mut OpenPacks,
+    pub(crate) raw: &'a mut Recent<BlockHash, Arc<[u8]>>,
     /// Whose pack the content goes to.
-    pub(super) session: i64,
-    pub(super) stored_bytes: u64,
+    pub(crate) session: i64,
+    pub(crate) stored_bytes: u64,
 }
-
-/// Rows of `block`, measured with their share of the b-tree.
-const BLOCK_ROW: u64 = 32;
-/// A row of `pack_piece` without its data.
-const PIECE_ROW: u64 = 14;
 
 impl BodyWriter<'_> {
     /// Keeps everything of one exchange. `request` is absent where the body is too large to be looked into.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         mut self,
         mut envelope: Envelope,
         request: Option<WholeBody>,
@@ -164,12 +149,12 @@ impl BodyWriter<'_> {
         buffer: &mut Vec<u8>,
         new_blocks: &mut Vec<(BlockHash, usize, usize)>,
     ) -> Result<Option<Manifest>> {
-        let mut reader = BlockReader::new(self.connection, self.tenant);
+        let mut reader = BlockReader::new(self.tables);
         let (keep_buffer, keep_blocks) = (buffer.len(), new_blocks.len());
         for (hash, bytes) in split.blocks {
             let known = self.raw.get(&hash).is_some()
                 || new_blocks.iter().any(|(h, _, _)| *h == hash)
-                || reader.locate(&hash)?.is_some();
+                || reader.locate(self.epoch, &hash)?.is_some();
             if !known {
                 new_blocks.push((hash, buffer.len(), bytes.len()));
                 buffer.extend_from_slice(&bytes);
@@ -180,7 +165,7 @@ impl BodyWriter<'_> {
         let proved = split.manifest.gives(body, &split.resent, |hash| match self.raw.get(hash) {
             Some(bytes) => Ok::<_, Error>(bytes),
             None => {
-                let bytes = reader.block(hash)?;
+                let bytes = reader.block(self.epoch, hash)?;
                 self.raw.put(*hash, bytes.clone(), bytes.len());
                 Ok(bytes)
             }
@@ -215,14 +200,14 @@ impl BodyWriter<'_> {
         let at = self.piece(&buffer)?;
         for &(hash, offset, length) in new_blocks {
             let location = Location { pack: at.pack, offset: at.offset + offset, length };
-            insert_block(self.connection, self.tenant, &hash, location)?;
-            self.stored_bytes += BLOCK_ROW;
+            self.tables.put_block(self.epoch, &hash, location)?;
+            self.stored_bytes += self.tables.row_sizes().block;
         }
         Ok(Location { pack: at.pack, offset: at.offset + start, length: encoded.len() })
     }
 
     /// A list of chunks' hashes, and the digest of the whole.
-    pub(super) fn keep_chunks(&mut self, source: &dyn BodySource) -> Result<(Vec<u8>, [u8; 16])> {
+    pub(crate) fn keep_chunks(&mut self, source: &dyn BodySource) -> Result<(Vec<u8>, [u8; 16])> {
         let mut list = Vec::new();
         let mut hasher = blake3::Hasher::new();
         let mut offset = 0;
@@ -234,10 +219,10 @@ impl BodyWriter<'_> {
             offset += bytes.len() as u64;
             hasher.update(&bytes);
             let hash = block_hash(self.key, &bytes);
-            if BlockReader::new(self.connection, self.tenant).locate(&hash)?.is_none() {
+            if BlockReader::new(self.tables).locate(self.epoch, &hash)?.is_none() {
                 let at = self.piece(&bytes)?;
-                insert_block(self.connection, self.tenant, &hash, at)?;
-                self.stored_bytes += BLOCK_ROW;
+                self.tables.put_block(self.epoch, &hash, at)?;
+                self.stored_bytes += self.tables.row_sizes().block;
             }
             list.extend_from_slice(&hash);
         }
@@ -246,21 +231,21 @@ impl BodyWriter<'_> {
         Ok((list, digest))
     }
 
-    pub(super) fn piece(&mut self, raw: &[u8]) -> Result<Location> {
-        let (at, data) = self.packs.append(self.connection, self.tenant, self.session, raw)?;
-        self.stored_bytes += data + PIECE_ROW;
+    pub(crate) fn piece(&mut self, raw: &[u8]) -> Result<Location> {
+        let (at, data) = self.packs.append(self.tables, self.epoch, self.session, raw)?;
+        self.stored_bytes += data + self.tables.row_sizes().piece;
         Ok(at)
     }
 }
 
 /// The name of a block.
-pub(super) fn block_hash(key: &[u8; 32], bytes: &[u8]) -> BlockHash {
+pub(crate) fn block_hash(key: &[u8; 32], bytes: &[u8]) -> BlockHash {
     let mut hash = [0; 16];
     hash.copy_from_slice(&blake3::keyed_hash(key, bytes).as_bytes()[..16]);
     hash
 }
 
-pub(super) fn short_digest(bytes: &[u8]) -> [u8; 16] {
+pub(crate) fn short_digest(bytes: &[u8]) -> [u8; 16] {
     let mut digest = [0; 16];
     digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
     digest

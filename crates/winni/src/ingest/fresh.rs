@@ -7,32 +7,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use super::lines::Source;
 use crate::recent::Recent;
+use crate::tables::Source;
 
 /// Bytes of messages in each generation, near enough: half a second's, for who indexes twice a second.
 const BYTES: usize = 3 * 1024 * 1024;
 
 /// Contents by exchange and first element.
-pub(super) struct Fresh(Mutex<Recent<(i64, i64), Arc<Value>>>);
+pub(crate) struct Fresh(Mutex<Recent<(i64, i64), Arc<Value>>>);
 
 impl Fresh {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(Recent::new(BYTES)))
     }
 
-    pub(super) fn put(&self, exchange: i64, source: Source, content: Arc<Value>) {
+    pub(crate) fn put(&self, exchange: i64, source: Source, content: Arc<Value>) {
         let weight = weight(&content);
         if weight <= BYTES / 4 {
             self.held().put((exchange, source.first), content, weight);
         }
     }
 
-    pub(super) fn get(&self, exchange: i64, source: Source) -> Option<Arc<Value>> {
+    pub(crate) fn get(&self, exchange: i64, source: Source) -> Option<Arc<Value>> {
         self.held().get(&(exchange, source.first))
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.held().clear();
     }
 

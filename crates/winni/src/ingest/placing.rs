@@ -5,22 +5,22 @@ use wire::assembled::Assembled;
 use wire::spans::Spans;
 
 use super::bodies::WholeBody;
-use super::history::{HistoryMessage, history_key};
-use super::lines::{Lines, NewConversation, NewTurn, Source};
-use super::reading;
+use super::history::HistoryMessage;
 use crate::conversation::identity::{self, Chain, Role};
 use crate::conversation::message::Message;
 use crate::conversation::request::Reading;
 use crate::conversation::text;
-use crate::conversation::threading::Place;
+use crate::conversation::threading::{self, Place, Step};
 use crate::model::{CapturedExchange, Outcome};
+use crate::reading::content::{awaits_agent, history_key};
 use crate::store::Result;
+use crate::tables::{Expected, Ingest, NewLine, NewTurn, Source};
 
 /// Where the exchange's turns go.
-pub(super) struct Target {
-    pub(super) conversation: i64,
+pub(crate) struct Target {
+    pub(crate) conversation: i64,
     /// So many turns of the history are the conversation's already.
-    pub(super) known: u64,
+    pub(crate) known: u64,
 }
 
 /// Where a new conversation comes from.
@@ -31,16 +31,58 @@ struct Origin {
 }
 
 /// What decides where turns go.
-pub(super) struct Context<'a> {
-    pub(super) lines: Lines<'a>,
-    pub(super) exchange: &'a CapturedExchange,
-    pub(super) reading: &'a Reading,
-    pub(super) named: Option<i64>,
-    pub(super) whole: Option<&'a WholeBody>,
+pub(crate) struct Context<'a> {
+    pub(crate) tables: &'a dyn Ingest,
+    pub(crate) exchange: &'a CapturedExchange,
+    pub(crate) reading: &'a Reading,
+    pub(crate) named: Option<i64>,
+    pub(crate) whole: Option<&'a WholeBody>,
+}
+
+/// Steps of a history that are announced together, from its end; further ones are seldom needed.
+const ANNOUNCED: usize = 4;
+
+/// The steps that are looked for first: how many messages there are up to each, and their chain.
+pub(crate) fn last_steps(history: &[Step]) -> Vec<(u64, Chain)> {
+    numbered(history).rev().take(ANNOUNCED).collect()
+}
+
+fn numbered(history: &[Step]) -> impl DoubleEndedIterator<Item = (u64, Chain)> {
+    history.iter().enumerate().map(|(index, step)| (index as u64 + 1, step.chain))
+}
+
+/// Where a history belongs; its [`last_steps`] have been announced. Without a session, all conversations of clients that
+/// name none are local.
+pub(crate) fn place(
+    tables: &dyn Ingest,
+    epoch: i32,
+    session: Option<i64>,
+    agent: Option<&str>,
+    history: &[Step],
+) -> Result<Place> {
+    // Ever larger parts of the history are announced, the further back its place is.
+    let mut announced = ANNOUNCED;
+    threading::place(history, session.is_some(), |length, chain| {
+        let from_end = history.len() + 1 - length as usize;
+        if from_end > announced {
+            let steps: Vec<_> = numbered(history).rev().skip(announced).take(announced * 3).collect();
+            announced *= 4;
+            tables.expect(&Expected { epoch, session, agent, steps: &steps, blocks: &[] })?;
+        }
+        let mut known = match session {
+            Some(session) => tables.known_in_session(session, agent, length, chain)?,
+            None => Vec::new(),
+        };
+        // Another agent's line is nothing to continue or to fork from.
+        if agent.is_none() {
+            known.extend(tables.known_elsewhere(session, chain)?);
+        }
+        Ok(known)
+    })
 }
 
 impl Context<'_> {
-    pub(super) fn target(&self, place: Place, history: &[HistoryMessage], spans: Option<&Spans>) -> Result<Target> {
+    pub(crate) fn target(&self, place: Place, history: &[HistoryMessage], spans: Option<&Spans>) -> Result<Target> {
         let (fork, known) = match place {
             Place::Continue { conversation, known } => return Ok(Target { conversation, known }),
             Place::Fork { conversation, turn } => (Some((conversation, turn)), turn),
@@ -48,8 +90,8 @@ impl Context<'_> {
         };
         let session = match (self.named, fork) {
             (Some(session), _) => session,
-            (None, Some((of, _))) => self.lines.session_of(of)?,
-            (None, None) => self.lines.session(&Uuid::now_v7().to_string(), true)?,
+            (None, Some((of, _))) => self.tables.session_of(of)?,
+            (None, None) => self.tables.session(&Uuid::now_v7().to_string(), true)?,
         };
         let opening = self.opening(history, known, spans);
         let Origin { parent, fork } = match fork {
@@ -58,8 +100,8 @@ impl Context<'_> {
         };
         let title = opening.iter().find(|m| m.role == Role::User).and_then(|m| text::title(&m.content));
         let agent = self.reading.agent.clone();
-        let new = NewConversation { session, agent, parent, fork, title, at: self.exchange.started_at };
-        Ok(Target { conversation: self.lines.create(&new)?, known })
+        let new = NewLine { session, agent, parent, fork, title, at: self.exchange.started_at };
+        Ok(Target { conversation: self.tables.create_line(&new)?, known })
     }
 
     /// The messages that are new, for as long as they are needed to name the conversation.
@@ -78,8 +120,8 @@ impl Context<'_> {
     fn parent_of_agent(&self, session: i64) -> Result<Option<i64>> {
         match (&self.reading.agent, &self.reading.parent_agent) {
             (None, _) => Ok(None),
-            (Some(_), Some(parent)) => self.lines.of_agent(session, parent),
-            (Some(_), None) => Ok(self.lines.main_lines(session, 1)?.first().map(|(id, _)| *id)),
+            (Some(_), Some(parent)) => self.tables.of_agent(session, parent),
+            (Some(_), None) => Ok(self.tables.main_lines(session, 1)?.first().map(|(id, _)| *id)),
         }
     }
 
@@ -90,23 +132,23 @@ impl Context<'_> {
             return Ok(Origin { parent: self.parent_of_agent(session)?, fork: None });
         }
         let said = opening.iter().find(|m| m.role == Role::User).map(|m| text::words(&m.content)).unwrap_or_default();
-        let main_lines = self.lines.main_lines(session, 8)?;
+        let main_lines = self.tables.main_lines(session, 8)?;
         for (conversation, tip) in &main_lines {
-            if reading::awaits_agent(self.lines.connection, self.lines.tenant, *conversation, *tip, &said)? {
+            if awaits_agent(self.tables, *conversation, *tip, &said)? {
                 return Ok(Origin { parent: Some(*conversation), fork: None });
             }
         }
-        if self.lines.summary_at(session)?.is_some()
+        if self.tables.summary_at(session)?.is_some()
             && let Some(&(conversation, tip)) = main_lines.first()
         {
-            self.lines.set_summary_at(session, None)?;
+            self.tables.set_summary_at(session, None)?;
             return Ok(Origin { parent: None, fork: Some((conversation, tip)) });
         }
         Ok(Origin::default())
     }
 
     /// Adds the answer as the turn after the history, unless that turn is known already.
-    pub(super) fn add_answer(
+    pub(crate) fn add_answer(
         &self,
         target: &mut Target,
         turns: &mut Vec<NewTurn>,
@@ -121,7 +163,7 @@ impl Context<'_> {
         let complete = answer.complete && answer.error.is_none() && self.exchange.outcome == Outcome::Complete;
         let chain = identity::continued(before, &identity::digest(Role::Assistant, &content));
         if turns.is_empty() {
-            match self.lines.turn(target.conversation, asked + 1)? {
+            match self.tables.turn(target.conversation, asked + 1)? {
                 Some((known, _)) if known == chain && !complete => return Ok(()),
                 Some((known, true)) if known == chain => return Ok(()),
                 Some((_, true)) if !complete => return Ok(()),
@@ -135,8 +177,8 @@ impl Context<'_> {
 
     /// The same question was asked again and answered differently.
     fn fork(&self, target: &mut Target, turn: u64) -> Result<()> {
-        let session = self.lines.session_of(target.conversation)?;
-        let new = NewConversation {
+        let session = self.tables.session_of(target.conversation)?;
+        let new = NewLine {
             session,
             agent: self.reading.agent.clone(),
             parent: self.parent_of_agent(session)?,
@@ -144,7 +186,7 @@ impl Context<'_> {
             title: None,
             at: self.exchange.started_at,
         };
-        target.conversation = self.lines.create(&new)?;
+        target.conversation = self.tables.create_line(&new)?;
         Ok(())
     }
 }

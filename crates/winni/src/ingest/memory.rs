@@ -3,33 +3,34 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
 use wire::spans::Spans;
 
-use super::blocks::OpenPacks;
-use super::bodies::{Base, Kept};
-use super::body_reader::BodyReader;
+use super::bodies::{Base, Kept, WholeBody};
 use super::fresh::Fresh;
-use super::lines::Lines;
+use super::packs::OpenPacks;
 use crate::content::manifest::{BlockHash, Manifest};
 use crate::content::resent::{Earlier, Line};
 use crate::conversation::identity::{MessageDigest, Role};
+use crate::reading::BodyReader;
 use crate::recent::Recent;
 use crate::store::Result;
+use crate::tables::Ingest;
 
 /// What the writer remembers, so that it need not read it again. All of it can be forgotten at any time.
-pub(super) struct Memory {
-    pub(super) key: [u8; 32],
-    pub(super) packs: OpenPacks,
-    pub(super) raw: Recent<BlockHash, Arc<[u8]>>,
-    pub(super) messages: Recent<BlockHash, (Role, MessageDigest)>,
+pub(crate) struct Memory {
+    pub(crate) key: [u8; 32],
+    pub(crate) packs: OpenPacks,
+    pub(crate) raw: Recent<BlockHash, Arc<[u8]>>,
+    pub(crate) messages: Recent<BlockHash, (Role, MessageDigest)>,
     /// The newest body of each line of requests.
-    pub(super) earlier: Recent<Line, Arc<Earlier>>,
+    pub(crate) earlier: Recent<Line, Arc<Earlier>>,
     /// Shared with those who fill the full-text index.
-    pub(super) fresh: Arc<Fresh>,
+    pub(crate) fresh: Arc<Fresh>,
     manifests: HashMap<i64, Base>,
     names: HashMap<String, i64>,
     erasures: i64,
+    /// The one that packs, blocks, bodies and manifests are of.
+    epoch: i32,
 }
 
 /// Bytes of raw blocks in each generation.
@@ -41,7 +42,7 @@ const MAX_MANIFESTS: usize = 64;
 const MAX_NAMES: usize = 1_000;
 
 impl Memory {
-    pub(super) fn new(key: [u8; 32]) -> Self {
+    pub(crate) fn new(key: [u8; 32]) -> Self {
         Self {
             key,
             packs: OpenPacks::new(),
@@ -52,10 +53,11 @@ impl Memory {
             manifests: HashMap::new(),
             names: HashMap::new(),
             erasures: 0,
+            epoch: 0,
         }
     }
 
-    pub(super) fn forget_uncommitted(&mut self) {
+    pub(crate) fn forget_uncommitted(&mut self) {
         self.packs.forget();
         self.raw.clear();
         self.earlier.clear();
@@ -65,10 +67,8 @@ impl Memory {
     }
 
     /// Another process may have erased what is remembered here as stored.
-    pub(super) fn heed_erasures(&mut self, connection: &Connection, tenant: i64) -> Result<()> {
-        let erasures = connection
-            .prepare_cached("SELECT erasures FROM total WHERE tenant = ?1")?
-            .query_row([tenant], |row| row.get(0))?;
+    pub(crate) fn heed_erasures(&mut self, tables: &dyn Ingest) -> Result<()> {
+        let erasures = tables.erasures()?;
         if erasures != self.erasures {
             self.forget_uncommitted();
             self.erasures = erasures;
@@ -76,12 +76,26 @@ impl Memory {
         Ok(())
     }
 
+    /// What is remembered of another epoch's content is of no use in this one.
+    pub(crate) fn enter(&mut self, epoch: i32) {
+        if epoch != self.epoch {
+            self.forget_uncommitted();
+            self.epoch = epoch;
+        }
+    }
+
+    /// The blocks of a body that are not remembered as kept.
+    pub(crate) fn unknown_blocks(&mut self, body: &WholeBody) -> Vec<BlockHash> {
+        let blocks = body.split.iter().flat_map(|split| &split.blocks);
+        blocks.map(|(hash, _)| *hash).filter(|hash| self.raw.get(hash).is_none()).collect()
+    }
+
     /// The number of a text that many rows share.
-    pub(super) fn name(&mut self, lines: Lines<'_>, text: &str) -> Result<i64> {
+    pub(crate) fn name(&mut self, tables: &dyn Ingest, text: &str) -> Result<i64> {
         if let Some(&id) = self.names.get(text) {
             return Ok(id);
         }
-        let id = lines.name(text)?;
+        let id = tables.name(text)?;
         if self.names.len() >= MAX_NAMES {
             self.names.clear();
         }
@@ -90,22 +104,19 @@ impl Memory {
     }
 
     /// The newest request of the conversation, to write the next one's manifest relative to it.
-    pub(super) fn base(&self, connection: &Connection, tenant: i64, conversation: i64) -> Result<Option<Base>> {
+    pub(crate) fn base(&self, tables: &dyn Ingest, conversation: i64) -> Result<Option<Base>> {
         if let Some(base) = self.manifests.get(&conversation) {
             return Ok(Some(base.clone()));
         }
-        let newest: Option<i64> = connection
-            .prepare_cached(
-                "SELECT max(id) FROM exchange WHERE tenant = ?1 AND request_form = 2 AND conversation IN
-             (?2, (SELECT fork_of FROM conversation WHERE tenant = ?1 AND id = ?2))",
-            )?
-            .query_row(params![tenant, conversation], |row| row.get(0))?;
-        let Some(exchange) = newest else { return Ok(None) };
-        let found = BodyReader::new(connection, tenant).manifest(exchange)?;
+        let Some(exchange) = tables.newest_manifest(conversation)? else { return Ok(None) };
+        if tables.content_row(exchange)?.is_none_or(|row| row.epoch != self.epoch) {
+            return Ok(None);
+        }
+        let found = BodyReader::new(tables).manifest(exchange)?;
         Ok(found.map(|(manifest, depth)| Base { exchange, manifest, depth }))
     }
 
-    pub(super) fn remember(&mut self, conversation: i64, exchange: i64, kept: &Kept) {
+    pub(crate) fn remember(&mut self, conversation: i64, exchange: i64, kept: &Kept) {
         if let Some((manifest, depth)) = &kept.manifest {
             if self.manifests.len() >= MAX_MANIFESTS {
                 self.manifests.clear();
@@ -116,7 +127,7 @@ impl Memory {
     }
 
     /// Keeps a body that was proved to be rebuildable, for the next one of its line.
-    pub(super) fn remember_body(&mut self, line: Line, spans: Option<Spans>, kept: &mut Kept) {
+    pub(crate) fn remember_body(&mut self, line: Line, spans: Option<Spans>, kept: &mut Kept) {
         if let (Some(body), Some(spans), Some((manifest, _))) = (kept.body.take(), spans, &kept.manifest)
             && body.len() <= EARLIER_BYTES / 4
         {

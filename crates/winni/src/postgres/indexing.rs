@@ -1,0 +1,190 @@
+//! Filling the full-text index behind the traffic.
+//!
+//! A message is either in the queue or in the index, never in both: so its words can be erased from wherever they are.
+
+use std::collections::HashMap;
+
+use super::batch::Batch;
+use super::connection::Connection;
+use super::snapshot::{HELD_COLUMNS, Snapshot, held_of};
+use super::value::given;
+use crate::indexing::{Entry, Place, entries, role_mark, session_mark};
+use crate::ingest::fresh::Fresh;
+use crate::model::Outcome;
+use crate::search::document::{Document, FIELDS};
+use crate::store::Result;
+
+/// Reads up to `max` waiting messages. The writing thread is not asked: it has traffic to store.
+pub(super) fn waiting(snapshot: &Snapshot<'_>, fresh: &Fresh, max: usize) -> Result<Vec<Entry>> {
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    let rows = snapshot.connection.query(
+        "SELECT message FROM message_unindexed WHERE tenant = $1 ORDER BY message LIMIT $2",
+        &[&snapshot.tenant, &max],
+    )?;
+    let messages: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    let mut places = places(snapshot.connection, snapshot.tenant, &messages)?;
+    entries(snapshot, fresh, messages.into_iter().map(|message| (message, places.remove(&message))).collect())
+}
+
+/// A conversation's title, of `conversation c JOIN session s`: an agent names its session, which is then what its main
+/// lines are about.
+pub(super) const TITLE: &str = "CASE WHEN c.source = 'captured' AND c.agent IS NULL AND c.parent IS NULL
+     THEN coalesce(s.title, c.title) ELSE c.title END";
+
+fn places(connection: &Connection, tenant: i64, messages: &[i64]) -> Result<HashMap<i64, Place>> {
+    let sql = format!(
+        "SELECT m.id, m.conversation, m.turn, m.role, c.session,
+                CASE WHEN NOT EXISTS (SELECT FROM message b WHERE b.tenant = m.tenant
+                                      AND b.conversation = m.conversation AND b.turn < m.turn)
+                     THEN {TITLE} END,
+                coalesce(x.outcome <> $3 OR x.status >= 400, false), {HELD_COLUMNS}
+         FROM message m JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation
+         JOIN session s ON s.tenant = c.tenant AND s.id = c.session
+         LEFT JOIN exchange x ON x.tenant = m.tenant AND x.id = m.exchange
+         WHERE m.tenant = $1 AND m.id = ANY($2)"
+    );
+    let rows = connection.query(&sql, &[&tenant, &messages, &(Outcome::Complete as i16)])?;
+    let place = |row: &tokio_postgres::Row| {
+        let place = Place {
+            conversation: row.try_get(1)?,
+            turn: row.try_get::<_, i64>(2)? as u64,
+            role: row.try_get::<_, i16>(3)? as usize,
+            session: row.try_get(4)?,
+            title: row.try_get::<_, Option<String>>(5)?.map(given),
+            failed: row.try_get(6)?,
+            held: held_of(row, 7)?,
+        };
+        Ok((row.try_get(0)?, place))
+    };
+    rows.iter().map(place).collect()
+}
+
+/// Puts entries into the index, of messages that are still what they were when they were read; others wait for the next
+/// time.
+pub(super) fn index(batch: &Batch<'_>, read: &[Entry]) -> Result<usize> {
+    let (connection, tenant) = (batch.sql()?, batch.tenant());
+    let messages: Vec<i64> = read.iter().map(|entry| entry.message).collect();
+    let now = places(connection, tenant, &messages)?;
+    let same: Vec<i64> = read.iter().filter(|e| now.get(&e.message) == e.place.as_ref()).map(|e| e.message).collect();
+    let rows = connection.query(
+        "DELETE FROM message_unindexed WHERE tenant = $1 AND message = ANY($2) RETURNING message",
+        &[&tenant, &same],
+    )?;
+    let waited: std::collections::HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    let (mut ids, mut parts, mut words) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in read.iter().filter(|e| waited.contains(&e.message)) {
+        let Some(place) = &entry.place else { continue };
+        for (part, vector) in vectors(&entry.document, place).into_iter().enumerate() {
+            ids.push(entry.message);
+            parts.push(part as i32);
+            words.push(vector);
+        }
+    }
+    connection.execute(
+        "INSERT INTO message_words (tenant, message, part, words)
+         SELECT $1, w.message, w.part, w.words::tsvector
+         FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS w (message, part, words)",
+        &[&tenant, &ids, &parts, &words],
+    )?;
+    Ok(read.len())
+}
+
+/// Queues the first messages of a session's captured main lines anew: they carry its title.
+pub(super) fn requeue_titles(batch: &Batch<'_>, session: i64) -> Result<()> {
+    let rows = batch.sql()?.query(
+        "SELECT m.id FROM conversation c CROSS JOIN LATERAL
+             (SELECT id FROM message WHERE tenant = c.tenant AND conversation = c.id ORDER BY turn LIMIT 1) m
+         WHERE c.tenant = $1 AND c.session = $2 AND c.source = 'captured' AND c.agent IS NULL AND c.parent IS NULL",
+        &[&batch.tenant(), &session],
+    )?;
+    requeue(batch, &rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>())
+}
+
+/// Queues messages anew, whose documents are others now.
+pub(super) fn requeue(batch: &Batch<'_>, messages: &[i64]) -> Result<()> {
+    batch.sql()?.execute(
+        "WITH queued AS (INSERT INTO message_unindexed (tenant, message) SELECT $1, unnest($2::bigint[])
+             ON CONFLICT DO NOTHING RETURNING message)
+         DELETE FROM message_words WHERE tenant = $1 AND message IN (SELECT message FROM queued)",
+        &[&batch.tenant(), &messages],
+    )?;
+    Ok(())
+}
+
+/// Places of one part, and places of one word in it: what a tsvector keeps of them.
+const MAX_PLACES: usize = 16_383;
+const MAX_OF_ONE: usize = 255;
+
+/// Words that a part repeats of the one before, so that a phrase that begins in one of them is whole in one of them.
+const OVERLAP: usize = 24;
+
+/// What tells titles from dumps.
+const WEIGHTS: [char; FIELDS] = ['A', 'B', 'C', 'D'];
+
+/// A document as literals of tsvectors, in as many parts as none of them drops a place. A field begins two places after the
+/// one before has ended, so that no phrase reaches across. Marks stand in every part.
+fn vectors(document: &Document, place: &Place) -> Vec<String> {
+    let mut marks: Vec<String> = document.marks.iter().map(|mark| lexeme(&format!("~{mark}"))).collect();
+    marks.push(lexeme(&format!("~{}", role_mark(place.role))));
+    marks.push(lexeme(&format!("~{}", session_mark(place.session))));
+    let marks = marks.join(" ");
+    let words = document.fields.iter().zip(WEIGHTS).map(|(field, weight)| {
+        field.split(' ').filter(|w| !w.is_empty()).map(move |word| Some((word, weight))).chain([None])
+    });
+    let words: Vec<Option<(&str, char)>> = words.flatten().collect();
+    let mut parts = Vec::new();
+    let mut first = 0;
+    loop {
+        let (part, end) = part(&words, first);
+        parts.push(if part.is_empty() { marks.clone() } else { format!("{part} {marks}") });
+        if end >= words.len() {
+            return parts;
+        }
+        first = end.saturating_sub(OVERLAP).max(first + 1);
+    }
+}
+
+/// The part that begins with this word, and where the next one does.
+fn part(words: &[Option<(&str, char)>], first: usize) -> (String, usize) {
+    let mut places: HashMap<&str, Vec<String>> = HashMap::new();
+    let mut end = first;
+    while end < words.len() && end - first < MAX_PLACES {
+        if let Some((word, weight)) = words[end] {
+            let of_one = places.entry(word).or_default();
+            if of_one.len() >= MAX_OF_ONE {
+                break;
+            }
+            of_one.push(format!("{}{weight}", end - first + 1));
+        }
+        end += 1;
+    }
+    let words = places.into_iter().map(|(word, places)| format!("{}:{}", lexeme(word), places.join(",")));
+    (words.collect::<Vec<_>>().join(" "), end)
+}
+
+/// A lexeme's literal. Words hold no quote and no backslash; a mark is made of a tool's name in hexadecimal and may be too
+/// long for a lexeme, which takes less than 2 KiB.
+pub(super) fn lexeme(word: &str) -> String {
+    const LONGEST: usize = 2_000;
+    format!("'{}'", &word[..word.floor_char_boundary(LONGEST.min(word.len()))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Held;
+
+    #[test]
+    fn no_place_is_dropped_and_no_phrase_reaches_across_fields() {
+        let place =
+            Place { conversation: 1, turn: 1, role: 0, session: 7, title: None, failed: false, held: Held::Content(1) };
+        let rest: Vec<String> = (0..600).map(|n| format!("the w{n}")).collect();
+        let fields = ["a title".to_owned(), "asked".to_owned(), String::new(), rest.join(" ")];
+        let parts = vectors(&Document { fields, marks: vec!["error".into()] }, &place);
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|p| p.ends_with("'~error' '~r0' '~s7'")));
+        assert!((0..600).all(|n| parts.iter().any(|p| p.contains(&format!("'w{n}':")))));
+        assert!(parts[0].contains("'title':2A") && parts[0].contains("'asked':4B") && parts[0].contains("'w0':8D"));
+        assert_eq!(vectors(&Document::default(), &place), ["'~r0' '~s7'"]);
+    }
+}

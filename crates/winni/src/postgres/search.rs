@@ -1,0 +1,252 @@
+//! Asking the full-text index.
+
+use tokio_postgres::types::ToSql;
+
+use super::indexing::{TITLE, lexeme};
+use super::snapshot::{AFTER_MESSAGE, MESSAGE_COLUMNS, Snapshot, message_of};
+use super::value::{given, text_key};
+use crate::conversation::identity::Role;
+use crate::conversation::text;
+use crate::indexing::{role_mark, session_mark};
+use crate::model::{SearchHit, SearchQuery};
+use crate::reading::{ContentReader, metadata_of};
+use crate::search::MAX_COUNTED;
+use crate::search::names::{ERROR_MARK, model_matches, project_matches, tool_mark};
+use crate::search::query::{self, Condition, Filter, Query, Term};
+use crate::search::snippet;
+use crate::store::Result;
+
+/// Ranking weighs each match. Beyond so many the newest are weighed and stand before the rest, which is by time.
+const MAX_RANKED: u64 = 2_000;
+
+/// How much a word tells in a dump of a tool, in the model's words, in the user's and in the title.
+const WEIGHTS: [f32; 4] = [0.025, 0.2, 0.4, 1.0];
+
+pub(super) fn search(snapshot: &Snapshot<'_>, query: &SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
+    let parsed = query::parse(query)?;
+    let Some(matching) = Matching::of(snapshot, &parsed)? else {
+        return Ok((Vec::new(), 0));
+    };
+    let total = matching.count(snapshot)?;
+    let page = matching.page(snapshot, &parsed, total, query.offset, query.limit)?;
+    Ok((hits(snapshot, &parsed, &page)?, total))
+}
+
+/// A query in SQL: which rows of `message m` match.
+struct Matching {
+    /// `FROM … WHERE …`
+    from: String,
+    /// From $2 on: each is a tsquery.
+    queries: Vec<String>,
+    /// All that is wanted, to be ranked by.
+    wanted: String,
+}
+
+impl Matching {
+    /// `None` if nothing can match.
+    fn of(snapshot: &Snapshot<'_>, query: &Query) -> Result<Option<Self>> {
+        let mut wanted: Vec<String> = query.terms.iter().filter(|t| !t.excluded).map(tsquery).collect();
+        let mut unwanted: Vec<String> = query.terms.iter().filter(|t| t.excluded).map(tsquery).collect();
+        let mut rows = String::new();
+        for condition in &query.conditions {
+            let Some(mark) = mark(snapshot, &condition.filter)? else {
+                rows += &narrowed(snapshot, condition)?;
+                continue;
+            };
+            match (mark.is_empty(), condition.excluded) {
+                (true, true) => {}
+                (true, false) => return Ok(None),
+                (false, true) => unwanted.push(mark),
+                (false, false) => wanted.push(mark),
+            }
+        }
+        let mut from = String::from(
+            "FROM message m JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation WHERE m.tenant = $1",
+        );
+        if wanted.is_empty() {
+            let roles: Vec<String> = (0..Role::ALL.len()).map(|role| marked(&role_mark(role))).collect();
+            wanted.push(roles.join(" | "));
+        }
+        // Each of them may stand in another part of a message.
+        let mut queries = Vec::new();
+        for (query, not) in wanted.iter().map(|q| (q, "")).chain(unwanted.iter().map(|q| (q, "NOT "))) {
+            queries.push(query.clone());
+            let parameter = queries.len() + 1;
+            from += &match not {
+                "" => format!(
+                    " AND m.id IN (SELECT message FROM message_words
+                                   WHERE tenant = $1 AND words @@ ${parameter}::text::tsquery)"
+                ),
+                _ => format!(
+                    " AND NOT EXISTS (SELECT FROM message_words w WHERE w.tenant = $1 AND w.message = m.id
+                                      AND w.words @@ ${parameter}::text::tsquery)"
+                ),
+            };
+        }
+        from += &rows;
+        let terms: Vec<String> = query.terms.iter().filter(|t| !t.excluded).map(tsquery).collect();
+        Ok(Some(Self { from, queries, wanted: terms.join(" | ") }))
+    }
+
+    fn parameters<'p>(&'p self, snapshot: &'p Snapshot<'_>) -> Vec<&'p (dyn ToSql + Sync)> {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&snapshot.tenant];
+        parameters.extend(self.queries.iter().map(|q| q as &(dyn ToSql + Sync)));
+        parameters
+    }
+
+    fn count(&self, snapshot: &Snapshot<'_>) -> Result<u64> {
+        let sql = format!("SELECT count(*) FROM (SELECT {} LIMIT {MAX_COUNTED}) n", self.from);
+        let row = snapshot.connection.query_one(&sql, &self.parameters(snapshot))?;
+        Ok(row.try_get::<_, i64>(0)? as u64)
+    }
+
+    /// A page of the ranked matches: message and rank.
+    fn page(
+        &self,
+        snapshot: &Snapshot<'_>,
+        query: &Query,
+        total: u64,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<(i64, f64)>> {
+        let ranked_of = if query.has_words() { MAX_RANKED.min(total) } else { 0 };
+        let mut page = Vec::new();
+        if offset < ranked_of {
+            let (weights, wanted) = (self.queries.len() + 2, self.queries.len() + 3);
+            let sql = format!(
+                "SELECT n.id, (SELECT max(ts_rank(${weights}::real[], w.words, ${wanted}::text::tsquery))
+                               FROM message_words w WHERE w.tenant = $1 AND w.message = n.id)::float8 AS weight
+                 FROM (SELECT m.id {} ORDER BY m.id DESC LIMIT {MAX_RANKED}) n ORDER BY weight DESC NULLS LAST, n.id DESC
+                 LIMIT {} OFFSET {offset}",
+                self.from,
+                limit.min(ranked_of - offset)
+            );
+            let mut parameters = self.parameters(snapshot);
+            let ranking: [&(dyn ToSql + Sync); 2] = [&&WEIGHTS[..], &self.wanted];
+            parameters.extend(ranking);
+            for row in snapshot.connection.query(&sql, &parameters)? {
+                page.push((row.try_get(0)?, row.try_get::<_, Option<f64>>(1)?.unwrap_or_default()));
+            }
+        }
+        let missing = limit - page.len() as u64;
+        if missing > 0 && total > ranked_of {
+            let [missing, offset] = [missing, offset.max(ranked_of)].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+            let sql = format!("SELECT m.id {} ORDER BY m.id DESC LIMIT {missing} OFFSET {offset}", self.from);
+            for row in snapshot.connection.query(&sql, &self.parameters(snapshot))? {
+                page.push((row.try_get(0)?, 0.0));
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// A term as a tsquery.
+fn tsquery(term: &Term) -> String {
+    let last = term.words.len().saturating_sub(1);
+    let words = term.words.iter().enumerate().map(|(at, word)| {
+        let prefix = if term.prefix && at == last { ":*" } else { "" };
+        format!("{}{prefix}", lexeme(word))
+    });
+    words.collect::<Vec<_>>().join(" <-> ")
+}
+
+fn marked(mark: &str) -> String {
+    lexeme(&format!("~{mark}"))
+}
+
+/// The mark that a filter asks for: empty if no message has it, `None` if it is nothing that documents are marked with.
+fn mark(snapshot: &Snapshot<'_>, filter: &Filter) -> Result<Option<String>> {
+    Ok(Some(match filter {
+        Filter::Role(role) => marked(&role_mark(*role as usize)),
+        Filter::HasError => marked(ERROR_MARK),
+        Filter::Tool(name) => match name.strip_suffix('*') {
+            Some(begin) => format!("{}:*", marked(&tool_mark(begin))),
+            None => marked(&tool_mark(name)),
+        },
+        Filter::Session(name) => {
+            let sql = "SELECT id FROM session WHERE tenant = $1 AND key = $2";
+            let row = snapshot.connection.query_opt(sql, &[&snapshot.tenant, &text_key(name)])?;
+            row.map(|row| marked(&session_mark(row.get(0)))).unwrap_or_default()
+        }
+        Filter::Since(_) | Filter::Until(_) | Filter::Model(_) | Filter::Project(_) => return Ok(None),
+    }))
+}
+
+/// A condition on the rows of messages and conversations.
+fn narrowed(snapshot: &Snapshot<'_>, condition: &Condition) -> Result<String> {
+    let not = if condition.excluded { "NOT " } else { "" };
+    // Microseconds as a number: a moment that a timestamp cannot hold is before or after all that it can.
+    let moment = "(extract(epoch FROM m.created_at) * 1000000)";
+    let sql = match &condition.filter {
+        Filter::Since(at) => format!("{moment} >= {}", at.0),
+        Filter::Until(at) => format!("{moment} < {}", at.0),
+        Filter::Model(wanted) => {
+            let models = numbers(
+                snapshot,
+                "SELECT id, text FROM name n WHERE tenant = $1 AND EXISTS
+                     (SELECT FROM exchange x WHERE x.tenant = $1 AND x.model = n.id)",
+                |name| model_matches(name, wanted),
+            )?;
+            format!(
+                "EXISTS (SELECT FROM exchange e WHERE e.tenant = m.tenant AND e.conversation = c.id
+                         AND e.model IN ({models}))"
+            )
+        }
+        Filter::Project(wanted) => {
+            let sql = "SELECT id, project FROM session WHERE tenant = $1 AND project IS NOT NULL";
+            format!("c.session IN ({})", numbers(snapshot, sql, |folder| project_matches(folder, wanted))?)
+        }
+        Filter::Role(_) | Filter::Tool(_) | Filter::Session(_) | Filter::HasError => return Ok(String::new()),
+    };
+    Ok(format!(" AND {not}{sql}"))
+}
+
+/// The numbers of the rows whose text fits, with commas between them; never none, as SQL wants it, and no row is below 1.
+fn numbers(snapshot: &Snapshot<'_>, sql: &str, fits: impl Fn(&str) -> bool) -> Result<String> {
+    let mut numbers = vec!["0".to_owned()];
+    for row in snapshot.connection.query(sql, &[&snapshot.tenant])? {
+        if fits(&given(row.try_get(1)?)) {
+            numbers.push(row.try_get::<_, i64>(0)?.to_string());
+        }
+    }
+    Ok(numbers.join(","))
+}
+
+fn hits(snapshot: &Snapshot<'_>, query: &Query, page: &[(i64, f64)]) -> Result<Vec<SearchHit>> {
+    let sql = format!(
+        "SELECT {MESSAGE_COLUMNS}, s.name, c.metadata, {TITLE}
+         FROM unnest($2::bigint[]) WITH ORDINALITY AS p (id, at)
+         JOIN message m ON m.tenant = $1 AND m.id = p.id
+         JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation
+         JOIN session s ON s.tenant = c.tenant AND s.id = c.session
+         LEFT JOIN exchange x ON x.tenant = m.tenant AND x.id = m.exchange ORDER BY p.at"
+    );
+    let ids: Vec<i64> = page.iter().map(|(id, _)| *id).collect();
+    let rows = snapshot.connection.query(&sql, &[&snapshot.tenant, &ids])?;
+    let messages = rows.iter().map(message_of).collect::<Result<Vec<_>>>()?;
+    let mut reader = ContentReader::new(snapshot);
+    reader.expect(messages.iter().map(|m| m.held))?;
+    let mut hits = Vec::with_capacity(rows.len());
+    for ((row, message), (_, rank)) in rows.iter().zip(messages).zip(page) {
+        let after = |n: usize| row.try_get::<_, Option<String>>(AFTER_MESSAGE + n).map(|text| text.map(given));
+        let content = reader.content(message.held)?;
+        let said = text::words(&content);
+        let title = after(2)?.unwrap_or_default();
+        // A message may have been found by the title of the conversation that it begins.
+        let shown =
+            if snippet::occurs(&said, &query.terms) || !snippet::occurs(&title, &query.terms) { &said } else { &title };
+        hits.push(SearchHit {
+            conversation_id: message.conversation_uuid,
+            session_id: after(0)?.unwrap_or_default(),
+            message_id: message.uuid(),
+            turn: message.turn,
+            role: message.role.name().to_owned(),
+            snippet: snippet::snippet(shown, &query.terms),
+            rank: *rank,
+            created_at: message.created_at,
+            content,
+            conversation_metadata: metadata_of(after(1)?.as_deref()),
+        });
+    }
+    Ok(hits)
+}
