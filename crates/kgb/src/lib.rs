@@ -46,6 +46,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The threads that carry connections could not be started.
+    #[error("cannot start a thread: {0}; raise the limits on processes and open files (ulimit -u, ulimit -n)")]
+    Threads(std::io::Error),
     /// An upstream cannot be used.
     #[error(transparent)]
     Route(#[from] gateway::RouteError),

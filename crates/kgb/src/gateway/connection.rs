@@ -42,7 +42,14 @@ const STREAM_BUFFER_BYTES: usize = 256 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection until it ends, is late, or is idle when the shutdown comes.
-pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, limits: Limits, life: Life) {
+pub(super) async fn serve(shared: Arc<Shared>, stream: std::net::TcpStream, limits: Limits, life: Life) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%error, "cannot wait for a client's bytes; its connection is closed");
+            return;
+        }
+    };
     set_options(&stream);
     let client = Arc::new(ClientState::default());
     tokio::select! {

@@ -86,7 +86,7 @@ pub(super) async fn exchange(
         return Ok(answer);
     }
     let (asked, body) = read_head(request);
-    let forwarding = gateway.forwarding();
+    let (forwarding, worker) = (gateway.forwarding(), life.worker);
     let way = forwarding.ways.find(&asked);
     if let Err(refusal) = is_plain {
         return hang_up_on(&gateway, &asked, way.to(), refusal).await;
@@ -113,7 +113,7 @@ pub(super) async fn exchange(
         }
     };
     let outgoing = compose(asked, uri, &upstream.host, body);
-    match forwarding.client.request(outgoing).await {
+    match forwarding.client(worker).request(outgoing).await {
         Ok(response) => deliver(response, recording, client, unread).await,
         Err(error) => failed(&error, &upstream.base, recording, &client, &unread, &method).await,
     }

@@ -34,6 +34,7 @@ pub(crate) mod taps;
 mod tls;
 pub(crate) mod upstream;
 pub(crate) mod ways;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -41,8 +42,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -56,6 +57,7 @@ use route::Routes;
 pub use tls::UpstreamTls;
 use upstream::UpstreamClient;
 use ways::Ways;
+use workers::{Place, Worker, Workers};
 
 /// WebSockets at once.
 const MAX_SOCKETS: usize = 1024;
@@ -109,7 +111,8 @@ pub(crate) struct Shared {
 /// Where requests go, and how.
 pub(crate) struct Forwarding {
     ways: Ways,
-    client: UpstreamClient,
+    /// One for each worker.
+    clients: Vec<UpstreamClient>,
 }
 
 impl Forwarding {
@@ -120,12 +123,14 @@ impl Forwarding {
 
     pub(crate) fn along(ways: Ways, tls: &UpstreamTls, proxies: &Proxies, patience: Duration) -> Result<Arc<Self>> {
         let tls = tls::client_config(tls, ways.any_https())?;
-        Ok(Arc::new(Self { ways, client: UpstreamClient::new(tls, proxies, patience) }))
+        let clients = (0..workers::count()).map(|_| UpstreamClient::new(tls.clone(), proxies, patience)).collect();
+        Ok(Arc::new(Self { ways, clients }))
     }
 
-    /// A connection to an upstream that nobody else gets.
-    pub(crate) async fn connect(&self, uri: http::Uri) -> std::result::Result<upstream::Connected, upstream::BoxError> {
-        self.client.connect(uri).await
+    /// What asks the upstreams from a worker.
+    #[expect(clippy::indexing_slicing, reason = "there is one for each worker")]
+    pub(crate) fn client(&self, worker: Worker) -> &UpstreamClient {
+        &self.clients[worker.number()]
     }
 }
 
@@ -163,6 +168,7 @@ pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     shared: Arc<Shared>,
+    workers: Workers,
     limits: Limits,
     grace: Duration,
 }
@@ -183,7 +189,9 @@ impl Gateway {
     ) -> Result<Self> {
         let cannot_listen = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
-        Ok(Self { address: listener.local_addr().map_err(cannot_listen)?, listener, shared, limits, grace })
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let workers = Workers::start().map_err(Error::Threads)?;
+        Ok(Self { listener, address, shared, workers, limits, grace })
     }
 
     /// The address that clients reach.
@@ -199,16 +207,15 @@ impl Gateway {
     /// Serves until `shutdown`, then lets running exchanges end within the grace period, then cuts what is left. When it
     /// returns, every exchange has its end on record.
     pub async fn run(self, shutdown: CancellationToken) {
-        let life = Life { shutdown, cut: CancellationToken::new(), tasks: TaskTracker::new() };
+        let (cut, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let life = Life { shutdown, cut, tasks, worker: Worker::default() };
         let room = Arc::new(Semaphore::new(self.limits.connections));
         let accepting = async {
             // Taken before there is a connection: who does not fit waits in the kernel's queue. Never closed.
-            while let Ok(place) = room.clone().acquire_owned().await {
+            while let Ok(room) = room.clone().acquire_owned().await {
                 if let Some(stream) = accept(&self.listener).await {
-                    let serving = connection::serve(self.shared.clone(), stream, self.limits, life.clone());
-                    life.execute(async move {
-                        serving.await;
-                        drop(place);
+                    life.carry(self.workers.place(), room, |life| {
+                        connection::serve(self.shared.clone(), stream, self.limits, life)
                     });
                 }
             }
@@ -222,6 +229,7 @@ impl Gateway {
             life.cut.cancel();
             life.tasks.wait().await;
         }
+        self.workers.stop().await;
     }
 }
 
@@ -233,6 +241,24 @@ pub(crate) struct Life {
     /// What is left is to stop where it is.
     cut: CancellationToken,
     tasks: TaskTracker,
+    /// On whose thread all this happens.
+    pub(crate) worker: Worker,
+}
+
+impl Life {
+    /// Has a connection served in its place, which it keeps until it ends.
+    fn carry<F>(&self, place: Place, room: OwnedSemaphorePermit, serve: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let serving = serve(Self { worker: place.worker, ..self.clone() });
+        let runtime = place.runtime.clone();
+        let task = async move {
+            serving.await;
+            drop((place, room));
+        };
+        self.tasks.spawn_on(self.cut.clone().run_until_cancelled_owned(task), &runtime);
+    }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Life {
@@ -241,9 +267,10 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Life {
     }
 }
 
-async fn accept(listener: &TcpListener) -> Option<TcpStream> {
-    match listener.accept().await {
-        Ok((stream, _)) => Some(stream),
+/// The next connection, which belongs to no runtime yet.
+async fn accept(listener: &TcpListener) -> Option<std::net::TcpStream> {
+    match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+        Ok(stream) => Some(stream),
         Err(error) => {
             tracing::warn!(%error, "cannot accept a connection; if descriptors ran out, raise the limit (ulimit -n)");
             tokio::time::sleep(ACCEPT_PAUSE).await;

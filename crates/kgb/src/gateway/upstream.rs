@@ -35,7 +35,7 @@ const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Asks the upstreams.
-pub(super) struct UpstreamClient {
+pub(crate) struct UpstreamClient {
     client: Client<Connector, RequestBody>,
     /// Makes connections for one client each, on which HTTP/1.1 is spoken.
     sockets: Connector,
@@ -92,7 +92,7 @@ pub(super) fn connector(
 
 impl UpstreamClient {
     /// A connection that nobody else gets, to speak HTTP/1.1 on.
-    pub(super) async fn connect(&self, uri: Uri) -> Result<Connected, BoxError> {
+    pub(crate) async fn connect(&self, uri: Uri) -> Result<Connected, BoxError> {
         self.sockets.clone().call(uri).await
     }
 }

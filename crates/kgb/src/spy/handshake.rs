@@ -63,7 +63,7 @@ pub(crate) async fn carry(forwarding: &Forwarding, mut call: Call<'_>) -> Answer
         let refusal = Refusal::not_forwardable(StatusCode::SERVICE_UNAVAILABLE, message);
         return refuse(refusal, recording, &Unread::default(), &Method::GET).await;
     };
-    let io = match forwarding.connect(uri.clone()).await {
+    let io = match forwarding.client(call.life.worker).connect(uri.clone()).await {
         Ok(io) => ServerIo::new(io),
         Err(error) => {
             let refusal = unreachable(&call, &*error, &recording);
