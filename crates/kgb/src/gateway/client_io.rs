@@ -8,8 +8,10 @@
 //! - It knows how long the client has kept us waiting ([`Pace`]); hyper's own clock for heads runs while a connection is
 //!   idle, too.
 //! - It sees what the client wrote before hyper makes it plain ([`Framing`]).
-//! - It holds the news back that the client is gone until the exchange that it asked for has begun. hyper reads on
-//!   before it shows a request, and would drop one whose client has hung up without a word.
+//! - It holds the news back that the client is gone until the exchanges that it asked for have begun. hyper reads on
+//!   before it shows a request, and would drop those whose client has hung up without a word. On a connection that exchanges
+//!   share, a write that fails is such news, too: what is written afterwards goes where it would have gone had the client
+//!   hung up a moment later, and reading tells the end.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -29,6 +31,8 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(50);
 /// How often hyper is given its turn to show a request before it learns that the client is gone. Once is enough; a head that
 /// it refuses is never shown.
 const TURNS: u8 = 4;
+/// Where exchanges share the connection, each takes a turn, and what has come is not known here.
+const SHARED_TURNS: u8 = 4 + super::connection::MAX_STREAMS as u8;
 
 /// What the connection and the exchanges on it tell each other. Shared by [`ClientIo`] (owner of the socket) and the
 /// response body that is being sent.
@@ -101,18 +105,36 @@ pub(crate) struct ClientIo {
     /// again, an error cannot.
     turns: u8,
     error: Option<io::Error>,
+    /// A write has failed, and nobody was told.
+    is_unwritable: bool,
 }
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, first: Vec<u8>, state: Arc<ClientState>) -> Self {
-        Self { stream, is_raw: false, first, state, turns: 0, error: None }
+        Self { stream, is_raw: false, first, state, turns: 0, error: None, is_unwritable: false }
     }
 
-    /// Whether hyper has yet to show a request that has come.
+    /// Whether hyper has yet to show a request that has come, or may have.
     fn has_to_wait(&mut self) -> bool {
-        let waits = self.turns < TURNS && self.state.framing().has_unseen_head();
+        let waits = if self.state.pace.is_multiplexed() {
+            self.turns < SHARED_TURNS
+        } else {
+            self.turns < TURNS && self.state.framing().has_unseen_head()
+        };
         self.turns += u8::from(waits);
         waits
+    }
+
+    /// What hyper is told of a write of so many bytes.
+    fn written(&mut self, outcome: io::Result<usize>, bytes: usize) -> io::Result<usize> {
+        match outcome {
+            Err(error) if self.state.pace.is_multiplexed() => {
+                tracing::debug!(%error, "a client is gone; what it asked for is on record before its connection ends");
+                self.is_unwritable = true;
+                Ok(bytes)
+            }
+            outcome => outcome,
+        }
     }
 }
 
@@ -169,7 +191,11 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        if self.is_unwritable {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let outcome = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(self.written(outcome, buf.len()))
     }
 
     /// hyper calls this when its own buffer is empty, and only then.
@@ -194,6 +220,11 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        if self.is_unwritable {
+            return Poll::Ready(Ok(bytes));
+        }
+        let outcome = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.written(outcome, bytes))
     }
 }

@@ -32,7 +32,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// A client that is idle for so long is asked by TCP, or by HTTP/2, whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Exchanges at once on an HTTP/2 connection.
-const MAX_STREAMS: u32 = 100;
+pub(super) const MAX_STREAMS: u32 = 100;
 /// What a stream and a connection may send before it has been passed on, and what is held for a slow reader.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;

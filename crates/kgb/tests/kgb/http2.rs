@@ -255,3 +255,38 @@ async fn a_client_is_told_how_many_streams_it_may_have() {
         settings.chunks(6).filter(|setting| setting[..2] == [0, 3]).map(|s| s[2..].to_vec()).collect();
     assert_eq!(streams, [100_u32.to_be_bytes().to_vec()]);
 }
+
+/// A client's first bytes with so many requests in them: RFC 9113, and of RFC 7541 the static table and one literal.
+fn preface_with(requests: u8) -> Vec<u8> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // GET, http, /, and the authority "gw".
+    const FIELDS: [u8; 7] = [0x82, 0x86, 0x84, 0x41, 2, b'g', b'w'];
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(SETTINGS);
+    for request in 0..requests {
+        // HEADERS that end the head and the stream.
+        bytes.extend([0, 0, FIELDS.len() as u8, 1, 5, 0, 0, 0, 2 * request + 1]);
+        bytes.extend(FIELDS);
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn clients_that_hang_up_at_once_are_on_record() {
+    let rig = Rig::start().await;
+    let mut sent = 0;
+    for round in 0..40 {
+        for requests in [1, 7, 100] {
+            let mut client = rig.client().await;
+            client.send(preface_with(requests)).await;
+            if round % 2 == 0 {
+                client.reset()
+            } else {
+                drop(client)
+            }
+            sent += usize::from(requests);
+        }
+    }
+    let exchanges = rig.all_ended(sent).await;
+    assert!(exchanges.iter().all(|exchange| exchange.outcome() == Outcome::ClientAborted));
+}
