@@ -22,8 +22,8 @@ use url::Url;
 pub(crate) use folders::relay_file;
 pub(crate) use keys::unknown_variables;
 pub(crate) use values::{
-    Durability, Listen, WhenSpoolFull, parse_database, parse_durability, parse_listen, parse_upstream,
-    parse_when_spool_full,
+    Durability, Listen, WhenSpoolFull, durability_name, parse_database, parse_durability, parse_listen, parse_upstream,
+    parse_when_spool_full, policy_name,
 };
 
 /// Base URLs of the providers that are configured without anybody's doing, by the first path segment that selects them.

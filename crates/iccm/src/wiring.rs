@@ -8,6 +8,7 @@ pub(crate) mod dewey;
 mod late_store;
 pub(crate) mod pending;
 pub(crate) mod relay_tap;
+mod spies;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use uuid::Uuid;
 use winni::store::Store;
 
 pub(crate) use self::late_store::LateStore;
+use self::spies::Announced;
 use crate::config::{Config, Origin};
 
 /// How long the end waits for the database: long enough for a long session, short enough for whoever waits at a prompt. What
@@ -44,6 +46,8 @@ pub(crate) struct Running {
     address: SocketAddr,
     gateway: GatewayHandle,
     spy: Option<(SocketAddr, SpyHandle)>,
+    /// There while the spy may be found.
+    announced: Option<Announced>,
     serving: Vec<JoinHandle<()>>,
     shutdown: CancellationToken,
     drain: DrainHandle,
@@ -86,12 +90,19 @@ pub(crate) async fn start(config: &Config, listen: Addresses) -> anyhow::Result<
     let shutdown = CancellationToken::new();
     let (address, handle) = (gateway.local_addr(), gateway.handle());
     let mut serving = vec![tokio::spawn(gateway.run(shutdown.clone()))];
+    let announced = spy.as_ref().and_then(|spy| announce(data_dir, &recorder, spy.local_addr()));
     let spy = spy.map(|spy| {
         let at = (spy.local_addr(), spy.handle());
         serving.push(tokio::spawn(spy.run(shutdown.clone())));
         at
     });
-    Ok(Running { recorder, address, gateway: handle, spy, serving, shutdown, drain, store })
+    Ok(Running { recorder, address, gateway: handle, spy, announced, serving, shutdown, drain, store })
+}
+
+/// Lets relays that record into the same data folder know of the spy. Without that they record what it records, too.
+fn announce(data_dir: &Path, recorder: &Recorder, spy: SocketAddr) -> Option<Announced> {
+    let announced = spies::announce(data_dir, recorder.spool().recorder().0, spy);
+    announced.inspect_err(|error| tracing::warn!(%error, "a relay that records will not know the spy")).ok()
 }
 
 fn recorder_config(config: &Config) -> RecorderConfig {
@@ -188,6 +199,7 @@ impl Running {
     /// Takes no more requests, lets running ones end within the gateway's grace, ends the life and drains.
     pub(crate) async fn stop(self) -> Stopped {
         self.shutdown.cancel();
+        drop(self.announced);
         for serving in self.serving {
             if let Err(error) = serving.await {
                 tracing::error!("a listener broke off: {error}");

@@ -141,7 +141,11 @@ impl Task {
 
     async fn open(&self) -> Result<(Link, Option<Arc<http::Peer>>), Failure> {
         let hub = &self.hub;
-        let seen = Seen::new(hub.tap.clone(), &self.name);
+        let url = match &self.transport {
+            Transport::WebSocket { url, .. } | Transport::Http { url, .. } => Some(url),
+            Transport::Stdio(_) => None,
+        };
+        let seen = Seen::new(hub.tap.clone(), &self.name, url);
         match &self.transport {
             Transport::WebSocket { url, headers } => {
                 websocket::open(&hub.connector, url, headers, seen).await.map(|link| (link, None))

@@ -11,7 +11,7 @@ mod http_post;
 pub(crate) mod stdio;
 pub(crate) mod websocket;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderName, HeaderValue};
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
 
 use crate::tap::{Direction, Observed, Tap};
 
@@ -105,16 +106,23 @@ impl Outbox {
     }
 }
 
-/// Shows a backend's messages to the recorder, if there is one.
+/// Shows the messages of one connection to the recorder, if there is one and it wants them.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    tap: Option<Arc<dyn Tap>>,
-    backend: Arc<str>,
+pub(crate) struct Seen(Option<Arc<Shown>>);
+
+#[derive(Debug)]
+struct Shown {
+    tap: Arc<dyn Tap>,
+    backend: String,
+    url: Option<Url>,
+    /// Asked with the first message: by then the other side listens, and has told whatever it tells of itself.
+    is_wanted: OnceLock<bool>,
 }
 
 impl Seen {
-    pub(crate) fn new(tap: Option<Arc<dyn Tap>>, backend: &str) -> Self {
-        Self { tap, backend: backend.into() }
+    pub(crate) fn new(tap: Option<Arc<dyn Tap>>, backend: &str, url: Option<&Url>) -> Self {
+        let shown = |tap| Shown { tap, backend: backend.to_owned(), url: url.cloned(), is_wanted: OnceLock::new() };
+        Self(tap.map(shown).map(Arc::new))
     }
 
     pub(crate) fn sent(&self, bytes: &[u8]) {
@@ -126,9 +134,10 @@ impl Seen {
     }
 
     fn show(&self, direction: Direction, bytes: &[u8]) {
-        if let Some(tap) = &self.tap {
-            let backend = Some(&*self.backend);
-            tap.message(&Observed { direction, backend, at: SystemTime::now(), instant: Instant::now(), bytes });
+        let Some(shown) = &self.0 else { return };
+        if *shown.is_wanted.get_or_init(|| shown.tap.connects(&shown.backend, shown.url.as_ref())) {
+            let backend = Some(&*shown.backend);
+            shown.tap.message(&Observed { direction, backend, at: SystemTime::now(), instant: Instant::now(), bytes });
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::time::{Instant, SystemTime};
 
+use url::Url;
+
 /// Which way a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -36,6 +38,10 @@ pub struct Observed<'a> {
 /// It is called on the way of the traffic, from several threads at once, in the order of each connection; it must not wait
 /// for anything slower than an append.
 pub trait Tap: Send + Sync + Debug + 'static {
+    /// A connection with a backend is about to carry its first message; `url` is where it leads, `None` if it is a child's.
+    /// False: its messages are not to be shown. Called once a connection, and may take a moment.
+    fn connects(&self, backend: &str, url: Option<&Url>) -> bool;
+
     /// A message that was received, or that is about to be sent.
     fn message(&self, observed: &Observed<'_>);
 }

@@ -110,11 +110,20 @@ impl Relay {
 
     /// Starts a relay that nobody speaks with yet.
     pub fn start(servers: Value, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(servers, variables, &[])
+    }
+
+    /// The same with its messages on record.
+    pub fn recording(servers: Value, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(servers, variables, &["--record"])
+    }
+
+    fn start_with(servers: Value, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("iccm-relay-").tempdir().expect("a temporary folder");
         let file = folder.path().join("relay.json");
         std::fs::write(&file, json!({"mcpServers": servers}).to_string()).expect("a file");
         let mut command = Command::new(iccm_binary());
-        command.arg("relay").arg("--config").arg(&file).env_clear();
+        command.arg("relay").arg("--config").arg(&file).args(flags).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", folder.path());
         command.envs(variables.iter().copied()).current_dir(folder.path());
         let (running, stdin, stdout) = Running::start_talking(command);

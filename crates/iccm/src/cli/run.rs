@@ -1,7 +1,7 @@
 //! `iccm run`: a command with everything that it says to model APIs on record.
 //!
-//! It has a recorder of its own, on a free loopback port, so that what it did is told exactly; several may run beside each
-//! other and beside `iccm up`.
+//! It has a recorder of its own, gateway and spy on free loopback ports, so that what it did is told exactly; several may run
+//! beside each other and beside `iccm up`. To Claude Code it offers the relay, which records into the same record.
 
 pub(super) mod child;
 mod environment;
@@ -49,7 +49,10 @@ pub(super) async fn run(args: RunArgs, mut config: Config, env: &Environment, lo
         log.hold();
     }
     let arguments = if args.no_mcp { arguments.to_vec() } else { mcp::with_relay(program, arguments, env) };
-    let result = child::run(program, &arguments, &plan.variables(running.address(), env)).await;
+    let variables = plan.variables(running.address(), running.spy_address(), env);
+    let variables = variables.into_iter().map(|(name, value)| (name, value.into()));
+    let variables: Vec<(String, OsString)> = variables.chain(environment::record(&config)).collect();
+    let result = child::run(program, &arguments, &variables).await;
     let (address, recorder) = (running.address(), running.recorder_id());
     let stopped = tokio::select! {
         stopped = running.stop() => stopped,

@@ -100,6 +100,9 @@ pub(super) async fn run(args: UpArgs, config: &Config, parts: Parts) -> anyhow::
             return Err(error);
         }
     };
+    if let Some(dewey) = &dewey {
+        running.reload(&knowing(config, dewey))?;
+    }
     announce(&running, dewey.as_ref(), config, args.json)?;
     // Where there was a terminal, SIGHUP says that it is gone, and nobody is left to end us in another way.
     let has_terminal = io::stdin().is_terminal();
@@ -107,7 +110,7 @@ pub(super) async fn run(args: UpArgs, config: &Config, parts: Parts) -> anyhow::
         if has_terminal {
             break;
         }
-        reload(&running, config);
+        reload(&running, config, dewey.as_ref());
     }
     tracing::info!("stopping: running exchanges may end, then the rest is stored");
     let stop_dewey = async {
@@ -135,12 +138,20 @@ async fn start_dewey(config: &Config, parts: Parts, running: &Running) -> anyhow
     }
 }
 
+/// The configuration with the address that Dewey really has, which the spy connects with: it may have been any free port.
+fn knowing(config: &Config, dewey: &DeweyServer) -> Config {
+    let mut config = config.clone();
+    config.dewey_listen.value = Listen(dewey.address());
+    config
+}
+
 /// A configuration that is wrong changes nothing: a running recorder must not be lost to a typing error.
-fn reload(running: &Running, config: &Config) {
+fn reload(running: &Running, config: &Config, dewey: Option<&DeweyServer>) {
     let (new, needs_restart) = match config.reload() {
         Ok(reloaded) => reloaded,
         Err(error) => return tracing::error!("the configuration stays what it was: {error}"),
     };
+    let new = dewey.map_or_else(|| new.clone(), |dewey| knowing(&new, dewey));
     if let Err(error) = running.reload(&new) {
         return tracing::error!("the configuration stays what it was: {error}");
     }

@@ -58,7 +58,7 @@ const PROVIDERS: &str = "providers";
 const PROVIDER_UPSTREAM: &str = "upstream";
 
 /// Variables that begin with `ICCM_` and are no keys.
-const OTHER_VARIABLES: [&str; 3] = ["ICCM_CONFIG", "ICCM_LOG", "ICCM_RELAY_CONFIG"];
+const OTHER_VARIABLES: [&str; 4] = ["ICCM_CONFIG", "ICCM_LOG", "ICCM_RELAY_CONFIG", "ICCM_SPY"];
 
 impl Config {
     pub(super) fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {

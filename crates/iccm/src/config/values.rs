@@ -19,6 +19,22 @@ pub(crate) fn parse_durability(text: &str) -> Result<Durability, String> {
     }
 }
 
+/// As [`parse_durability`] reads it.
+pub(crate) fn durability_name(level: Durability) -> &'static str {
+    match level {
+        Durability::Process => "process",
+        Durability::Power => "power",
+    }
+}
+
+/// As [`parse_when_spool_full`] reads it.
+pub(crate) fn policy_name(policy: WhenSpoolFull) -> &'static str {
+    match policy {
+        WhenSpoolFull::PassUnrecorded => "pass-unrecorded",
+        WhenSpoolFull::Refuse => "refuse",
+    }
+}
+
 pub(crate) fn parse_when_spool_full(text: &str) -> Result<WhenSpoolFull, String> {
     match text {
         // The underscore spelling is how metrics and records name the policy.

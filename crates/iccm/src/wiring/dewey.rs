@@ -1,5 +1,6 @@
 //! Dewey over a store, on an address of its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use crate::config::Config;
 
 /// Dewey at work.
 pub(crate) struct DeweyServer {
-    url: String,
+    address: SocketAddr,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -34,16 +35,21 @@ impl DeweyServer {
         let grace = config.bounds.shutdown_grace.value;
         let listener_config = ListenerConfig { hosts, grace, ..ListenerConfig::default() };
         let listener = Listener::bind(address, listener_config, dewey.clone()).await.context("Dewey cannot start")?;
-        let url = format!("http://{}/mcp", listener.local_addr());
+        let address = listener.local_addr();
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(listener.run(shutdown.clone()));
         tasks.spawn(dewey.keep_index(shutdown.clone()));
-        Ok(Self { url, shutdown, tasks })
+        Ok(Self { address, shutdown, tasks })
     }
 
     /// Where clients reach it over HTTP; over WebSocket it is the same with `ws`.
     pub(crate) fn url(&self) -> String {
-        self.url.clone()
+        format!("http://{}/mcp", self.address)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Takes no more calls, and lets those under way end within the grace period.

@@ -105,7 +105,7 @@ fn collect(reader: &mut Reader, items: &mut HashMap<u64, u64>) -> spool::Result<
 }
 
 /// Whether a recorder holds its lock. Asking takes the lock for a moment, shared, so that two who ask do not see each other.
-fn is_locked(dir: &Path) -> bool {
+pub(super) fn is_locked(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join("lock")) else {
         return false;
     };

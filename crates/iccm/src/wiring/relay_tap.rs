@@ -1,20 +1,25 @@
 //! The relay's messages with its servers on record.
 //!
+//! What goes to a [spy](super::spies) of the same record is on record there, and is not recorded here again: a message is one
+//! message, however many of our parts it passes. Each connection with a server is a connection of its own in the record.
+//!
 //! The recorder is one of the relay's own process, as `iccm run` has one of its own: what it could not store before the
 //! relay ended is stored by whichever `iccm` starts next.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kgb::drain::{Drain, DrainHandle};
-use kgb::{MessageLog, Recorder};
+use kgb::{MessageLog, Recorder, RecorderConfig};
 use relay::{Direction, Observed, Tap};
+use url::Url;
 use uuid::Uuid;
-use winni::model::{Direction as Way, FrameForm, FrameSource, Timestamp};
+use winni::model::{Direction as Way, Durability, FrameForm, FrameSource, Timestamp};
 
 use super::late_store::LateStore;
-use super::recorder_config;
+use super::{recorder_config, spies};
 use crate::config::Config;
 
 /// How long the end waits for the database: whoever started the relay waits for it.
@@ -32,12 +37,15 @@ impl RelayRecorder {
     pub(crate) fn start(config: &Config, session: Option<String>) -> anyhow::Result<Self> {
         let data_dir = &config.data_dir.value;
         std::fs::create_dir_all(data_dir)?;
-        let recording = recorder_config(config);
+        // The relay does not wait for the disk before it passes a message on, and so must not say that it did.
+        let recording = RecorderConfig { durability: Durability::Process, ..recorder_config(config) };
         let root = recording.spool_root();
         let recorder = Recorder::start(recording)?;
         let store = Arc::new(LateStore::open(config.database_url.value.clone(), data_dir.clone()));
         let drain = Drain::spawn(store, root, recorder.clone());
-        let tap = Arc::new(Listener { recorder: recorder.clone(), session, logs: Mutex::default() });
+        let listener =
+            Listener { recorder: recorder.clone(), data_dir: data_dir.clone(), session, logs: Mutex::default() };
+        let tap = Arc::new(listener);
         Ok(Self { recorder, drain, tap })
     }
 
@@ -58,8 +66,9 @@ impl RelayRecorder {
 /// Listens to the relay. What its client says is on record by what it does with it.
 struct Listener {
     recorder: Arc<Recorder>,
+    data_dir: PathBuf,
     session: Option<String>,
-    /// By the server's name; as many as are configured.
+    /// The newest connection with each server, by the server's name; as many as are configured.
     logs: Mutex<HashMap<String, Arc<MessageLog>>>,
 }
 
@@ -70,6 +79,17 @@ impl std::fmt::Debug for Listener {
 }
 
 impl Tap for Listener {
+    fn connects(&self, backend: &str, url: Option<&Url>) -> bool {
+        if url.is_some_and(|url| spies::is_spy(&self.data_dir, url)) {
+            tracing::debug!(backend, "the spy records what passes");
+            return false;
+        }
+        let (recorder, session) = (self.recorder.clone(), self.session.clone());
+        let log = MessageLog::new(recorder, Uuid::now_v7(), FrameSource::Relay, backend.to_owned(), session);
+        self.logs().insert(backend.to_owned(), log);
+        true
+    }
+
     fn message(&self, observed: &Observed<'_>) {
         let way = match observed.direction {
             Direction::ToBackend => Way::ToServer,
@@ -77,21 +97,15 @@ impl Tap for Listener {
             Direction::FromClient | Direction::ToClient => return,
         };
         let Some(backend) = observed.backend else { return };
+        let Some(log) = self.logs().get(backend).cloned() else { return };
         // Whether it may pass is not asked: the relay has no way to refuse a message, and a gap is counted all the same.
-        self.log(backend).record(way, FrameForm::Text, timestamp(observed.at), observed.bytes);
+        log.record(way, FrameForm::Text, timestamp(observed.at), observed.bytes);
     }
 }
 
 impl Listener {
-    fn log(&self, backend: &str) -> Arc<MessageLog> {
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = logs.get(backend) {
-            return log.clone();
-        }
-        let (recorder, session) = (self.recorder.clone(), self.session.clone());
-        let log = MessageLog::new(recorder, Uuid::now_v7(), FrameSource::Relay, backend.to_owned(), session);
-        logs.insert(backend.to_owned(), log.clone());
-        log
+    fn logs(&self) -> MutexGuard<'_, HashMap<String, Arc<MessageLog>>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

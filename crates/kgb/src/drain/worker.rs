@@ -85,6 +85,7 @@ impl Worker {
     /// Drains until `closing` and everything is stored, or until `stop`. Whether everything is stored.
     pub(super) async fn run(mut self) -> bool {
         self.adopt().await;
+        let mut looked_again = false;
         while !self.stop.is_cancelled() {
             let (mut moved, mut stalled) = (false, None);
             for at in 0..self.lanes.len() {
@@ -104,7 +105,14 @@ impl Worker {
                 continue;
             }
             if stalled.is_none() && self.closing.is_cancelled() && self.is_done() {
-                return true;
+                if looked_again {
+                    return true;
+                }
+                // What was recorded beside us and has ended since the start (the relay of a command that we ran) is stored
+                // before we go: its recorder may have had no time for it.
+                looked_again = true;
+                self.adopt().await;
+                continue;
             }
             let stop = self.stop.clone();
             stop.run_until_cancelled(self.wait(stalled)).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// What a child gets of the relay's environment. All else (keys, tokens: the relay was started by an agent) reaches a child
 /// only if its entry's `env` names it.
-const INHERITED: [&str; 38] = [
+const INHERITED: [&str; 39] = [
     "HOME",
     "LOGNAME",
     "USER",
@@ -44,6 +44,7 @@ const INHERITED: [&str; 38] = [
     "JAVA_HOME",
     "CLAUDE_PROJECT_DIR",
     "CLAUDE_CODE_SESSION_ID",
+    "ICCM_SPY",
 ];
 const INHERITED_PREFIXES: [&str; 2] = ["LC_", "XDG_"];
 

@@ -151,9 +151,21 @@ pub(super) fn stats(snapshot: &Snapshot<'_>) -> Result<Stats> {
         "SELECT (SELECT count(*) FROM conversation WHERE tenant = $1), (SELECT count(*) FROM message WHERE tenant = $1),
                 (SELECT count(*) FROM exchange WHERE tenant = $1), captured_bytes, stored_bytes, unrecorded,
                 (SELECT count(*) FROM frame f JOIN connection k ON k.tenant = f.tenant AND k.id = f.connection
-                 WHERE f.tenant = $1 AND k.source <> $2)
+                 WHERE f.tenant = $1 AND k.source <> $2 AND NOT (k.source = $3 AND k.id IN (
+                     SELECT sent.connection FROM connection relay
+                     JOIN frame sent ON sent.tenant = relay.tenant AND sent.connection = relay.id
+                     JOIN frame seen ON seen.tenant = sent.tenant AND seen.tool_use_key = sent.tool_use_key
+                         AND seen.rpc_key = sent.rpc_key
+                     JOIN connection spy ON spy.tenant = seen.tenant AND spy.id = seen.connection
+                     WHERE relay.tenant = $1 AND relay.source = $3 AND spy.source IN ($4, $5))))
          FROM total WHERE tenant = $1",
-        &[&snapshot.tenant, &(FrameSource::Gateway as i16)],
+        &[
+            &snapshot.tenant,
+            &(FrameSource::Gateway as i16),
+            &(FrameSource::Relay as i16),
+            &(FrameSource::Spy as i16),
+            &(FrameSource::SpyHttp as i16),
+        ],
     )?;
     let count = |column: usize| Ok::<_, tokio_postgres::Error>(row.try_get::<_, i64>(column)? as u64);
     let (captured, stored) = (count(3)?, count(4)?);

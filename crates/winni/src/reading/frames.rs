@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::blocks::BlockReader;
 use super::{damaged, hex};
 use crate::ingest::bodies::MAX_WHOLE;
-use crate::model::ToolCall;
+use crate::model::{FrameSource, ToolCall};
 use crate::store::{Error, Result};
 use crate::tables::{FoundFrame, Frames};
 
@@ -37,16 +37,30 @@ pub(crate) fn body(tables: &dyn Frames, row: i64, sink: &mut dyn Write) -> Resul
 }
 
 /// What became of these tool calls of models, in the order of the asking.
+///
+/// A request that a relay has put on record on its way to a spy, and that spy again, is one call: the spy's, which is
+/// nearer to the server.
 pub(crate) fn tool_calls(tables: &dyn Frames, ids: &[String]) -> Result<Vec<ToolCall>> {
     let mut calls = Vec::new();
     for id in ids {
-        for request in tables.asked(id)? {
+        let asked = tables.asked(id)?;
+        for request in asked.iter().filter(|request| !asked.iter().any(|other| is_copy(request, other))).cloned() {
             let answer = tables.answered(&request)?;
             calls.push((request.row, call(tables, id, request, answer)?));
         }
     }
-    calls.sort_by_key(|(row, _)| *row);
+    // By time: several recorders are stored in any order.
+    calls.sort_by_key(|(row, call)| (call.asked_at, *row));
     Ok(calls.into_iter().map(|(_, call)| call).collect())
+}
+
+/// Whether this request of a relay is the one that a spy saw. The relay gives each of its requests an id that it uses once,
+/// so that the same id for the same tool call is the same request.
+fn is_copy(request: &FoundFrame, other: &FoundFrame) -> bool {
+    let (request, other) = (&request.frame, &other.frame);
+    request.source == FrameSource::Relay
+        && matches!(other.source, FrameSource::Spy | FrameSource::SpyHttp)
+        && request.rpc_id == other.rpc_id
 }
 
 fn call(tables: &dyn Frames, id: &str, request: FoundFrame, answer: Option<FoundFrame>) -> Result<ToolCall> {

@@ -252,11 +252,24 @@ pub(super) fn exchanges_of(connection: &Connection, tenant: i64, conversation: i
     Ok(rows.collect::<std::result::Result<_, _>>()?)
 }
 
-/// How many messages of MCP there are.
+/// How many messages of MCP there are. A relay's connection on which a tool call passed that a spy saw, too, is the spy's
+/// connection seen from the other end, and is not counted again.
 pub(super) fn mcp_frames(connection: &Connection, tenant: i64) -> Result<u64> {
     let count: i64 = connection.query_row(
-        "SELECT count(*) FROM frame f JOIN connection k ON k.id = f.connection WHERE f.tenant = ?1 AND k.source <> ?2",
-        params![tenant, FrameSource::Gateway as i64],
+        "SELECT count(*) FROM frame f JOIN connection k ON k.id = f.connection
+         WHERE f.tenant = ?1 AND k.source <> ?2 AND NOT (k.source = ?3 AND k.id IN (
+             SELECT sent.connection FROM connection relay
+             JOIN frame sent ON sent.tenant = ?1 AND sent.connection = relay.id AND sent.rpc_id IS NOT NULL
+             JOIN frame seen ON seen.tenant = ?1 AND seen.tool_use = sent.tool_use AND seen.rpc_id = sent.rpc_id
+             JOIN connection spy ON spy.id = seen.connection
+             WHERE relay.tenant = ?1 AND relay.source = ?3 AND sent.tool_use IS NOT NULL AND spy.source IN (?4, ?5)))",
+        params![
+            tenant,
+            FrameSource::Gateway as i64,
+            FrameSource::Relay as i64,
+            FrameSource::Spy as i64,
+            FrameSource::SpyHttp as i64
+        ],
         |row| row.get(0),
     )?;
     Ok(count as u64)

@@ -126,6 +126,35 @@ pub(crate) async fn a_call_belongs_to_the_conversation_whose_model_asked(mut lak
     assert_eq!(first.result["content"][0]["text"], "found");
 }
 
+pub(crate) async fn a_call_that_relay_and_spy_have_both_seen_is_one(mut lake: Lake) {
+    let mut agent = Agent::new("S");
+    lake.record(asks_for(&mut agent, "toolu_1")).await;
+    let hello = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let by_relay = |frame| CapturedFrame { source: FrameSource::Relay, server: "library".into(), ..frame };
+    let (through, direct, spied) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    // The two recorders are stored in any order.
+    for (connection, is_relay) in [(through, true), (spied, false)] {
+        for (direction, text) in [
+            (Direction::ToServer, hello.to_owned()),
+            (Direction::ToServer, call(7, "toolu_1")),
+            (Direction::ToClient, result(7, "found")),
+        ] {
+            let seen = frame(connection, direction, 0, text);
+            lake.keep_frame(if is_relay { by_relay(seen) } else { seen }).await;
+        }
+    }
+    // The same tool call asks another server, too, which no spy stands before.
+    lake.keep_frame(by_relay(frame(direct, Direction::ToServer, 9, call(8, "toolu_1")))).await;
+
+    let calls = lake.store.tool_calls(vec!["toolu_1".into()]).await.unwrap();
+    let told: Vec<_> = calls.iter().map(|call| (call.source, call.duration_ms.is_some())).collect();
+    assert_eq!(told, [(FrameSource::Spy, true), (FrameSource::Relay, false)]);
+    assert_eq!(lake.store.stats().await.unwrap().mcp_frames, 4, "three of the spy's connection, one of the other");
+    let all = frames(&lake, FrameFilter::default()).await;
+    assert_eq!(all.len(), 7, "both copies are kept");
+    assert_eq!(body(&lake, all[1].id).await, call(7, "toolu_1").into_bytes());
+}
+
 pub(crate) async fn a_session_that_the_client_names_goes_first(mut lake: Lake) {
     let connection = Uuid::now_v7();
     lake.record(asks_for(&mut Agent::new("S"), "toolu_1")).await;

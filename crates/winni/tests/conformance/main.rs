@@ -89,6 +89,7 @@ macro_rules! behaviours {
             frames {
                 messages_come_back_exactly_and_once,
                 a_call_belongs_to_the_conversation_whose_model_asked,
+                a_call_that_relay_and_spy_have_both_seen_is_one,
                 a_session_that_the_client_names_goes_first,
                 failures_and_silence_are_told,
                 messages_within_http_exchanges_are_found,

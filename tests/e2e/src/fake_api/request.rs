@@ -87,6 +87,16 @@ impl MessageRequest {
         }
     }
 
+    /// What the newest result of a tool that is JSON says under `name`.
+    pub fn told(&self, name: &str) -> Option<Value> {
+        let results =
+            self.messages().iter().rev().flat_map(|message| message["content"].as_array().into_iter().flatten());
+        results.filter(|block| block["type"] == "tool_result").find_map(|block| {
+            let text = block["content"].as_str().map_or_else(|| texts(block), str::to_owned);
+            serde_json::from_str::<Value>(&text).ok()?.get(name).cloned()
+        })
+    }
+
     fn messages(&self) -> &[Value] {
         self.json["messages"].as_array().map(Vec::as_slice).unwrap_or_default()
     }

@@ -36,6 +36,11 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
         "nested" => stage.then("The outer agent has reported.", &[vec![stage.agent("agent", false)]]),
         "background" => stage.then("The background agent is on its way.", &[vec![stage.agent("read", true)]]),
         "dewey" => stage.dewey(),
+        "librarian" => stage.librarian(),
+        "errands" => {
+            let errand = |tool: &str| vec![Block::tool(&format!("mcp__relay__own_{tool}"), json!({}))];
+            stage.then("Both errands are run.", &[errand("near"), errand("direct")])
+        }
         "relay" => stage.then(
             "The added tool has answered.",
             &[
@@ -93,6 +98,17 @@ impl Stage<'_> {
                 call("store_message", json!({"conversation_id": "nonsense", "role": "user", "content": "x"})),
             ],
         )
+    }
+
+    /// A message stored with Dewey's tools, which the relay offers: the second call needs what the first one gave.
+    fn librarian(&self) -> Vec<Block> {
+        let call = |tool: &str, input: Value| vec![Block::tool(&format!("mcp__relay__dewey_{tool}"), input)];
+        let conversation = self.request.told("conversation_id").unwrap_or_default();
+        let message =
+            json!({"conversation_id": conversation, "role": "user", "content": "The heron nests in the reeds."});
+        let steps =
+            [call("begin_conversation", json!({"session_id": "from-the-relay"})), call("store_message", message)];
+        self.then("The librarian has it.", &steps)
     }
 
     fn then(&self, end: &str, steps: &[Vec<Block>]) -> Vec<Block> {

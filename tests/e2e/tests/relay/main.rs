@@ -4,4 +4,5 @@ mod eras;
 mod lifecycle;
 mod passing;
 mod real_servers;
+mod recorded;
 mod servers;

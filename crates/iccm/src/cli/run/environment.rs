@@ -1,17 +1,17 @@
-//! Where the command is told to send its requests.
+//! Where the command is told to send its requests, and where other parts of `iccm` that it starts are to record.
 //!
 //! Each variable that a client in the field reads for a provider's base URL is pointed at the gateway. If one is set
 //! already, its value becomes the provider's upstream, so that requests end where they would have ended anyway; but what
 //! is configured explicitly (file, environment, flag) goes above it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use url::Url;
 
-use crate::config::{Config, Environment, Origin, Setting, parse_upstream};
+use crate::config::{Config, Environment, Origin, Setting, durability_name, parse_upstream, policy_name};
 
 /// A provider's variables, and the path that its clients expect at the end of the base URL.
 struct Known {
@@ -38,6 +38,10 @@ const ANTHROPIC_BASE_URL: &str = "ANTHROPIC_BASE_URL";
 const OLLAMA_HOST: &str = "OLLAMA_HOST";
 const PROXIES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+/// Host and port of this run's spy: for `ws://$ICCM_SPY?upstream=NAME` and `http://$ICCM_SPY/mcp/NAME`, which an `mcpServers`
+/// file writes as `${ICCM_SPY}`.
+const SPY: &str = "ICCM_SPY";
 
 /// With any of these Claude Code talks to a cloud of another vendor, with signed requests, and reads no base URL.
 const ELSEWHERE: [&str; 3] = ["CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"];
@@ -68,10 +72,16 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The variables to set, with the gateway's address in them.
-    pub(super) fn variables(&self, gateway: SocketAddr, env: &Environment) -> Vec<(String, String)> {
+    /// The variables to set, with the addresses of gateway and spy in them.
+    pub(super) fn variables(
+        &self,
+        gateway: SocketAddr,
+        spy: Option<SocketAddr>,
+        env: &Environment,
+    ) -> Vec<(String, String)> {
         let routes = self.routes.iter().map(|(name, path)| ((*name).to_owned(), format!("http://{gateway}{path}")));
-        routes.chain(past_the_proxy(gateway, env)).collect()
+        let spy = spy.map(|address| (SPY.to_owned(), address.to_string()));
+        routes.chain(spy).chain(past_the_proxy(gateway, env)).collect()
     }
 
     fn take_anthropic(&mut self, config: &mut Config, env: &Environment) -> anyhow::Result<()> {
@@ -114,6 +124,22 @@ impl Plan {
         let path = format!("/{}{suffix}", known.provider);
         self.routes.extend(known.variables.iter().map(|name| (*name, path.clone())));
     }
+}
+
+/// What the relay, and every other `iccm` below the command, needs in order to record where this run records.
+pub(super) fn record(config: &Config) -> Vec<(String, OsString)> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    let mut variables = vec![("ICCM_DATA_DIR".to_owned(), absolute(&config.data_dir.value))];
+    variables.extend(config.file.as_deref().map(|file| ("ICCM_CONFIG".to_owned(), absolute(file))));
+    // The others find what file and environment say by themselves.
+    let flags = [
+        ("ICCM_DATABASE_URL", &config.database_url.origin, config.database_url.value.as_str()),
+        ("ICCM_DURABILITY", &config.durability.origin, durability_name(config.durability.value)),
+        ("ICCM_WHEN_SPOOL_FULL", &config.when_spool_full.origin, policy_name(config.when_spool_full.value)),
+    ];
+    let given = flags.into_iter().filter(|(_, origin, _)| **origin == Origin::Flag);
+    variables.extend(given.map(|(name, _, value)| (name.to_owned(), value.into())));
+    variables
 }
 
 /// Takes a base URL's usual ending off, so that recorded paths are whole (`/v1/chat/completions`). A base URL with another ending
@@ -181,6 +207,7 @@ mod tests {
     use crate::config::Flags;
 
     const GATEWAY: &str = "127.0.0.1:4000";
+    const SPY_ADDRESS: &str = "127.0.0.1:4001";
 
     /// The configuration and the variables that an environment leads to.
     fn planned(pairs: &[(&str, &str)], program: &str) -> (Config, BTreeMap<String, String>, Vec<String>) {
@@ -188,7 +215,8 @@ mod tests {
         let flags = Flags { data_dir: Some("/d".into()), ..Flags::default() };
         let mut config = Config::load(flags, &env).unwrap();
         let plan = Plan::make(&mut config, &env, OsStr::new(program)).unwrap();
-        let variables = plan.variables(GATEWAY.parse().unwrap(), &env).into_iter().collect();
+        let variables =
+            plan.variables(GATEWAY.parse().unwrap(), Some(SPY_ADDRESS.parse().unwrap()), &env).into_iter().collect();
         (config, variables, plan.notes)
     }
 
@@ -199,6 +227,7 @@ mod tests {
             ("ANTHROPIC_BASE_URL", "http://127.0.0.1:4000"),
             ("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:4000/gemini"),
             ("GROK_BASE_URL", "http://127.0.0.1:4000/xai/v1"),
+            ("ICCM_SPY", "127.0.0.1:4001"),
             ("OLLAMA_HOST", "http://127.0.0.1:4000/ollama"),
             ("OPENAI_API_BASE", "http://127.0.0.1:4000/openai/v1"),
             ("OPENAI_BASE_URL", "http://127.0.0.1:4000/openai/v1"),
@@ -208,6 +237,22 @@ mod tests {
         assert_eq!(variables, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(config.upstream.value.as_str(), "https://api.anthropic.com/");
         assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn who_records_below_the_command_is_told_the_record() {
+        let flags = Flags {
+            data_dir: Some("d".into()),
+            database: Some("postgres://iccm@db/iccm".into()),
+            durability: Some(crate::config::Durability::Power),
+            ..Flags::default()
+        };
+        let config = Config::load(flags, &Environment::default()).unwrap();
+        let variables: BTreeMap<String, OsString> = record(&config).into_iter().collect();
+        assert!(Path::new(&variables["ICCM_DATA_DIR"]).is_absolute());
+        assert_eq!(variables["ICCM_DATABASE_URL"], "postgres://iccm@db/iccm");
+        assert_eq!(variables["ICCM_DURABILITY"], "power");
+        assert_eq!(variables.len(), 3, "what nobody gave is not given: {variables:?}");
     }
 
     #[test]

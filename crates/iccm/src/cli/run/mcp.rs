@@ -33,7 +33,9 @@ fn offer(program: &OsStr, arguments: &[OsString], env: &Environment) -> Option<O
         return None;
     }
     let own = std::env::current_exe().ok()?;
-    let server = json!({"type": "stdio", "command": own.to_str()?, "args": ["relay", "--config", file.to_str()?]});
+    // Where it records is told by the environment (see `environment`): it may be a secret, and this is a command line.
+    let arguments = ["relay", "--record", "--config", file.to_str()?];
+    let server = json!({"type": "stdio", "command": own.to_str()?, "args": arguments});
     // One word: the option takes any number of values, and would take a prompt that follows it.
     Some(format!("--mcp-config={}", json!({"mcpServers": {NAME: server}})).into())
 }
@@ -72,8 +74,9 @@ mod tests {
         let servers = r#"{"mcpServers":{"x":{"command":"y"}}}"#;
         let word = offered("/opt/bin/claude", &["a prompt"], servers).unwrap();
         let config: Value = serde_json::from_str(word.strip_prefix("--mcp-config=").unwrap()).unwrap();
-        assert_eq!(config["mcpServers"]["relay"]["args"][0], "relay");
-        assert!(config["mcpServers"]["relay"]["args"][2].as_str().unwrap().ends_with("relay.json"));
+        let arguments = &config["mcpServers"]["relay"]["args"];
+        assert_eq!((&arguments[0], &arguments[1]), (&json!("relay"), &json!("--record")));
+        assert!(arguments[3].as_str().unwrap().ends_with("relay.json"));
         assert_eq!(offered("claude", &[], "{}"), None, "nothing to join");
         assert_eq!(offered("claude", &[], "nonsense"), None);
         assert_eq!(offered("codex", &[], servers), None, "another client");

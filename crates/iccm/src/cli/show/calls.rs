@@ -1,6 +1,7 @@
 //! What a model's tool call came to at an MCP server, in words.
 
 use serde_json::Value;
+use uuid::Uuid;
 use winni::model::{FrameSource, ToolCall};
 
 use super::paragraphs::spaced_json;
@@ -32,12 +33,26 @@ pub(super) fn answer(call: &ToolCall) -> String {
     }
 }
 
-/// The conversation in which the call has stored messages, as Dewey says.
-pub(super) fn stored_in(call: &ToolCall) -> Option<&str> {
-    let said = call.result.get("structuredContent")?;
-    let has_stored = said.get("message_id").is_some() || said.get("message_ids").is_some();
-    let conversation = said.get("conversation_id").or_else(|| call.arguments.get("conversation_id"));
-    conversation?.as_str().filter(|_| has_stored)
+/// What a call says that it has stored; whether that is so, the store knows.
+#[derive(Debug, PartialEq)]
+pub(super) struct Claim {
+    pub(super) conversation: Uuid,
+    pub(super) messages: Vec<Uuid>,
+    /// The message's turn, where there is one message.
+    pub(super) turn: Option<u64>,
+}
+
+/// The messages that a call has stored, as Dewey says: in its structured result, or, to clients that know none, in its text.
+pub(super) fn claim(call: &ToolCall) -> Option<Claim> {
+    let text = || serde_json::from_str(items(&call.result).find_map(|item| item.get("text")?.as_str())?).ok();
+    let said = call.result.get("structuredContent").cloned().or_else(text)?;
+    let id = |value: &Value| value.as_str()?.parse::<Uuid>().ok();
+    let one = said.get("message_id").and_then(id);
+    let many = said.get("message_ids").and_then(Value::as_array).into_iter().flatten().filter_map(id);
+    let messages: Vec<Uuid> = one.into_iter().chain(many).collect();
+    let conversation = said.get("conversation_id").or_else(|| call.arguments.get("conversation_id")).and_then(id)?;
+    let turn = said.get("turn_number").and_then(Value::as_u64).filter(|_| one.is_some());
+    (!messages.is_empty()).then_some(Claim { conversation, messages, turn })
 }
 
 fn items(result: &Value) -> impl Iterator<Item = &Value> {
@@ -47,7 +62,6 @@ fn items(result: &Value) -> impl Iterator<Item = &Value> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use uuid::Uuid;
     use winni::model::Timestamp;
 
     use super::*;
@@ -64,7 +78,7 @@ mod tests {
             answered_at: Some(Timestamp(12_340)),
             duration_ms: Some(12.34),
             is_error: false,
-            arguments: json!({"conversation_id": "c"}),
+            arguments: json!({"conversation_id": Uuid::from_u128(1)}),
             result,
             result_bytes: Some(10),
         }
@@ -72,14 +86,20 @@ mod tests {
 
     #[test]
     fn a_call_says_who_answered_and_how_long_it_took() {
-        let call = call(json!({"content": [{"type": "text", "text": "{}"}], "structuredContent": {"message_id": "m"}}));
+        let said = json!({"message_id": Uuid::from_u128(2), "turn_number": 3});
+        let call = call(json!({"content": [{"type": "text", "text": "{}"}], "structuredContent": said}));
         assert!(
             headline(&call).starts_with("dewey answered dewey_store_message in 12.3 ms (spy, "),
             "{}",
             headline(&call)
         );
         assert_eq!(answer(&call), "{}");
-        assert_eq!(stored_in(&call), Some("c"));
+        let one = Claim { conversation: Uuid::from_u128(1), messages: vec![Uuid::from_u128(2)], turn: Some(3) };
+        assert_eq!(claim(&call), Some(one));
+        let said =
+            json!({"conversation_id": Uuid::from_u128(4), "message_ids": [Uuid::from_u128(5), Uuid::from_u128(6)]});
+        let many = ToolCall { result: json!({"content": [{"type": "text", "text": said.to_string()}]}), ..call };
+        assert_eq!(claim(&many).unwrap().messages, [5, 6].map(Uuid::from_u128));
     }
 
     #[test]
@@ -87,7 +107,7 @@ mod tests {
         let failed = ToolCall { is_error: true, ..call(json!({"code": -32602, "message": "no"})) };
         assert!(headline(&failed).contains("failed at"));
         assert!(answer(&failed).contains("-32602"));
-        assert_eq!(stored_in(&failed), None);
+        assert_eq!(claim(&failed), None);
         let silent = ToolCall { duration_ms: None, ..call(Value::Null) };
         assert!(headline(&silent).contains("has not answered"));
         assert_eq!(answer(&silent), "");

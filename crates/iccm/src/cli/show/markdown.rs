@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 use winni::model::ToolCall;
 
-use super::blocks::{Block, blocks};
+use super::blocks::{Block, blocks, preview};
 use super::calls;
 use super::transcript::Transcript;
 use crate::render::quantity;
@@ -40,20 +40,25 @@ pub(super) fn write(transcript: &Transcript, zone: &TimeZone, out: &mut dyn Writ
         for block in blocks(&turn.content) {
             write_block(&block, &tools, out)?;
             if let Block::ToolUse { id, .. } = block {
-                transcript.served(id).try_for_each(|call| write_call(call, out))?;
+                transcript.served(id).try_for_each(|call| write_call(call, transcript, out))?;
             }
         }
     }
     Ok(())
 }
 
-/// Who served a tool call, and what the answer was.
-fn write_call(call: &ToolCall, out: &mut dyn Write) -> io::Result<()> {
+/// Who served a tool call, what the answer was, and what it has stored.
+fn write_call(call: &ToolCall, transcript: &Transcript, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\n*⇄ {}*\n", one_line(&calls::headline(call)))?;
-    match calls::answer(call) {
-        nothing if nothing.is_empty() => Ok(()),
-        answer => fenced("", &answer, out),
+    let answer = calls::answer(call);
+    if !answer.is_empty() {
+        fenced("", &answer, out)?;
     }
+    for turn in transcript.stored_by(call) {
+        writeln!(out, "\n*stored: #{} {} in {}*\n", turn.turn, one_line(&turn.role), turn.conversation_id)?;
+        fenced("", &preview(&turn.content), out)?;
+    }
+    Ok(())
 }
 
 fn write_block(block: &Block<'_>, tools: &HashMap<&str, &str>, out: &mut dyn Write) -> io::Result<()> {

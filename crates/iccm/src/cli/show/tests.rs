@@ -45,6 +45,7 @@ fn transcript() -> Transcript {
     let output = (1..=20).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
     Transcript {
         tool_calls: Vec::new(),
+        stored: Default::default(),
         conversation: conversation(1, "Fix the parser"),
         turns: vec![
             turn(1, "user", true, json!("Please fix\u{1b}[2J it")),

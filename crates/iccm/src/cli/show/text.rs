@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 use winni::model::{ToolCall, Turn};
 
-use super::blocks::{Block, blocks};
+use super::blocks::{Block, blocks, preview};
 use super::calls;
 use super::paragraphs::{Input, lay_out, shorten, spaced_json};
 use super::transcript::{SubAgent, Transcript};
@@ -19,6 +19,8 @@ use crate::render::wrap::wrap;
 const RESULT_LINES: usize = 12;
 const VALUE_LINES: usize = 6;
 const ASIDE_LINES: usize = 6;
+/// Messages that are shown of those that one tool call has stored.
+const STORED_MESSAGES: usize = 5;
 
 /// Writes the whole conversation.
 pub(super) fn write(
@@ -136,12 +138,20 @@ impl Page<'_> {
         if !answer.is_empty() {
             self.shortened("      ", &answer, VALUE_LINES, Screen::dim)?;
         }
-        match calls::stored_in(call) {
-            Some(conversation) => {
-                self.lines("      ", &format!("stored: iccm show {conversation}"), |screen, line| screen.yellow(line))
-            }
-            None => Ok(()),
+        let stored = self.transcript.stored_by(call);
+        let shown = if self.full { stored.len() } else { stored.len().min(STORED_MESSAGES) };
+        stored[..shown].iter().try_for_each(|turn| self.stored(turn))?;
+        match stored.len() - shown {
+            0 => Ok(()),
+            more => self.lines("      ", &format!("… and {more} more (--full)"), Screen::dim),
         }
+    }
+
+    /// A message that a tool call has stored, and where it is read in its place.
+    fn stored(&mut self, turn: &Turn) -> io::Result<()> {
+        let place = format!("stored: #{} {} in iccm show {}", turn.turn, turn.role, turn.conversation_id);
+        self.lines("      ", &place, |screen, line| screen.yellow(line))?;
+        self.shortened("        ", &preview(&turn.content), VALUE_LINES, Screen::dim)
     }
 
     fn tool_result(&mut self, id: &str, is_error: bool, content: &[Block<'_>]) -> io::Result<()> {

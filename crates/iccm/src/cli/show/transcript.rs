@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use winni::model::{Conversation, ConversationFilter, Exchange, ExchangeFilter, FrameSource, ToolCall, Turn};
+use winni::model::{Conversation, ConversationFilter, Exchange, ExchangeFilter, ToolCall, Turn};
 use winni::store::Store;
 
 use super::blocks::{Block, blocks, preview};
+use super::calls::{Claim, claim};
 
 /// A conversation with all that is shown of it.
 pub(super) struct Transcript {
@@ -19,6 +20,8 @@ pub(super) struct Transcript {
     pub(super) totals: Totals,
     /// What became of its model's tool calls at MCP servers, in the order of the asking.
     pub(super) tool_calls: Vec<ToolCall>,
+    /// What those calls have stored and is still there, by the message that asked for it.
+    pub(super) stored: HashMap<Uuid, Vec<Turn>>,
 }
 
 /// A conversation that an agent of this one was started for.
@@ -46,15 +49,18 @@ impl Transcript {
         let totals = Totals::of(&store.exchanges(filter).await?);
         let sub_agents = sub_agents(store, &conversation, &turns).await?;
         let tool_calls = store.tool_calls(tool_use_ids(&turns)).await?;
-        Ok(Self { conversation, turns, sub_agents, totals, tool_calls })
+        let stored = stored(store, &tool_calls).await?;
+        Ok(Self { conversation, turns, sub_agents, totals, tool_calls, stored })
     }
 
     /// What a tool call came to at MCP servers.
     pub(super) fn served<'a>(&'a self, tool_use_id: &'a str) -> impl Iterator<Item = &'a ToolCall> {
-        let of_it = move |call: &&ToolCall| call.tool_use_id == tool_use_id;
-        // What the relay has sent through the spy is on record at both; the spy is nearer to the server.
-        let is_twice = self.tool_calls.iter().filter(of_it).any(|call| call.source != FrameSource::Relay);
-        self.tool_calls.iter().filter(of_it).filter(move |call| !is_twice || call.source != FrameSource::Relay)
+        self.tool_calls.iter().filter(move |call| call.tool_use_id == tool_use_id)
+    }
+
+    /// The messages that a call has stored.
+    pub(super) fn stored_by(&self, call: &ToolCall) -> &[Turn] {
+        self.stored.get(&call.request_id).map_or(&[], Vec::as_slice)
     }
 
     /// The sub-agents that a tool call started.
@@ -91,8 +97,17 @@ impl Transcript {
         if let Some(fields) = object.as_object_mut() {
             fields.insert("turns".into(), json!(self.turns));
             fields.insert("sub_agents".into(), json!(agents));
-            fields.insert("tool_calls".into(), json!(self.tool_calls));
+            fields.insert("tool_calls".into(), self.tool_calls.iter().map(|call| self.call_as_json(call)).collect());
             fields.insert("totals".into(), json!(self.totals));
+        }
+        object
+    }
+
+    /// A call, and the messages that it has stored.
+    fn call_as_json(&self, call: &ToolCall) -> Value {
+        let mut object = json!(call);
+        if let Some(fields) = object.as_object_mut() {
+            fields.insert("stored".into(), json!(self.stored_by(call)));
         }
         object
     }
@@ -122,6 +137,22 @@ fn tool_use_ids(turns: &[Turn]) -> Vec<String> {
         calls.collect()
     };
     turns.iter().flat_map(of_turn).collect()
+}
+
+/// Looks up what calls say that they have stored: a server can say anything, and messages can be erased.
+async fn stored(store: &dyn Store, calls: &[ToolCall]) -> anyhow::Result<HashMap<Uuid, Vec<Turn>>> {
+    let mut found = HashMap::new();
+    for call in calls {
+        let Some(Claim { conversation, messages, turn }) = claim(call) else { continue };
+        if store.conversation(conversation).await?.is_none() {
+            continue;
+        }
+        let (offset, limit) = turn.map_or((0, None), |turn| (turn.saturating_sub(1), Some(1)));
+        let mut turns = store.turns(conversation, offset, limit).await?;
+        turns.retain(|turn| messages.contains(&turn.id));
+        found.insert(call.request_id, turns);
+    }
+    Ok(found)
 }
 
 async fn sub_agents(store: &dyn Store, parent: &Conversation, turns: &[Turn]) -> anyhow::Result<Vec<SubAgent>> {
