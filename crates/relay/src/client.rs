@@ -16,7 +16,7 @@ use crate::hub::{Call, Forward, Hello, Hub, Listen, PARKED, Refusal};
 use crate::own_tools;
 use crate::protocol::{
     CANCELLED, DISCOVER, Era, LEGACY_VERSIONS, LISTEN, LOG_LEVELS, ListKind, META_CAPABILITIES, META_CLIENT,
-    META_PROGRESS, META_SERVER, META_VERSION, MODERN_VERSION, PROGRESS, Params, RESOURCES_READ, ROOTS_CHANGED,
+    META_PROGRESS, META_SERVER, META_VERSION, MODERN_VERSION, PROGRESS, Params, REMOVED, RESOURCES_READ, ROOTS_CHANGED,
     TOOLS_CALL,
 };
 
@@ -116,6 +116,9 @@ impl Front {
         }
         if incoming.era == Era::Modern {
             self.introduce_modern(incoming)?;
+            if REMOVED.contains(&incoming.method) {
+                return Err(not_found(incoming.method));
+            }
         }
         match incoming.method {
             "initialize" => self.initialize(incoming).await,
@@ -131,10 +134,7 @@ impl Front {
             "completion/complete" => self.complete(incoming)?,
             method => match ListKind::of_method(method) {
                 Some(kind) => self.list(incoming, kind)?,
-                None => {
-                    let message = format!("Method not found: {method}");
-                    return Err(Refusal { code: code::METHOD_NOT_FOUND, message, server: None });
-                }
+                None => return Err(not_found(method)),
             },
         }
         Ok(())
@@ -345,6 +345,10 @@ impl Front {
         }
         true
     }
+}
+
+fn not_found(method: &str) -> Refusal {
+    Refusal { code: code::METHOD_NOT_FOUND, message: format!("Method not found: {method}"), server: None }
 }
 
 fn supported_versions() -> String {

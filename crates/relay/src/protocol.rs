@@ -32,6 +32,10 @@ pub(crate) const DISCOVER: &str = "server/discover";
 pub(crate) const TOOLS_CALL: &str = "tools/call";
 pub(crate) const RESOURCES_READ: &str = "resources/read";
 
+/// What the modern era has no longer.
+pub(crate) const REMOVED: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
 /// Severities of log messages, the least first (RFC 5424).
 pub(crate) const LOG_LEVELS: [&str; 8] =
     ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];

@@ -217,7 +217,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    fn start(command: Command) -> Self {
+    /// Starts what [`Place::recorder_command`] gives, with whatever was added to it.
+    pub fn start(command: Command) -> Self {
         let (mut running, mut stdout) = Running::start_reading(command);
         let line = process::first_line(&mut running, &mut stdout);
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("not a ready line: {line:?}: {e}"));
