@@ -158,6 +158,7 @@ pub(crate) fn gateway_config(config: &Config) -> GatewayConfig {
             header_read: bounds.header_timeout.value,
             idle: bounds.idle_timeout.value,
             connections: bounds.max_connections.value,
+            peer_silence: bounds.peer_timeout.value,
         },
         grace: bounds.shutdown_grace.value,
         ..GatewayConfig::new(config.upstream.value.clone())

@@ -25,6 +25,7 @@ pub(crate) use file::ConfigFile;
 const FULL_NAME_CHARACTERS: usize = 128;
 const DEFAULT_NAME: &str = "relay";
 const DEFAULT_STARTUP_WAIT_MS: u64 = 5000;
+const DEFAULT_SILENCE_MS: u64 = 30_000;
 
 /// A backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,10 @@ pub(crate) struct Settings {
     /// How long the first list waits for backends that are still starting, in milliseconds.
     #[serde(default = "default_startup_wait")]
     pub(crate) startup_wait_ms: u64,
+    /// A backend that is silent for so long, and has nothing to do, is asked whether it is there, in milliseconds; it has a
+    /// third of that for an answer.
+    #[serde(default = "default_silence")]
+    pub(crate) silence_ms: u64,
 }
 
 fn default_name() -> String {
@@ -74,9 +79,18 @@ fn default_startup_wait() -> u64 {
     DEFAULT_STARTUP_WAIT_MS
 }
 
+fn default_silence() -> u64 {
+    DEFAULT_SILENCE_MS
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: default_name(), prefix: false, startup_wait_ms: DEFAULT_STARTUP_WAIT_MS }
+        Self {
+            name: default_name(),
+            prefix: false,
+            startup_wait_ms: DEFAULT_STARTUP_WAIT_MS,
+            silence_ms: DEFAULT_SILENCE_MS,
+        }
     }
 }
 

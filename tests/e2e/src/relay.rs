@@ -72,6 +72,11 @@ impl Listening {
         self.running.kill();
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        self.running.signal(signal);
+    }
+
     /// Starts it again on the same port.
     pub fn start_again(&mut self) {
         (self.running, _) = Self::run(&self.words, self.port);

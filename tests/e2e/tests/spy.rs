@@ -6,9 +6,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use e2e::fake_api::FakeApi;
+use e2e::flood::Noise;
 use e2e::random::Random;
 use e2e::recorder::{Place, Recorder};
+use e2e::resources::Resources;
+use e2e::{hex, wait};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 /// A WebSocket server that sends back what comes, unmasked: an echo that a client of any kind would understand.
 fn echo() -> SocketAddr {
@@ -157,4 +161,75 @@ fn messages_are_listed_counted_and_given_back_byte_for_byte() {
     let handshakes = place.exchanges();
     assert_eq!((handshakes.len(), handshakes[0]["status"].as_u64()), (1, Some(101)));
     assert_eq!(handshakes[0]["kind"], "other");
+}
+
+const LARGE: u64 = 200_000_000;
+/// What memory may grow by above idle.
+const GROWTH: u64 = 64 << 20;
+
+/// A binary message of noise in one frame, with the mask that leaves everything as it is where one must be there.
+fn send_large(stream: &mut TcpStream, noise: Noise, masked: bool) {
+    let mut frame = vec![0x82, if masked { 0xff } else { 0x7f }];
+    frame.extend_from_slice(&LARGE.to_be_bytes());
+    frame.extend_from_slice(&[0; 4][..if masked { 4 } else { 0 }]);
+    stream.write_all(&frame).unwrap();
+    noise.pieces(LARGE, 256 << 10).for_each(|piece| stream.write_all(&piece).unwrap());
+}
+
+/// Such a message's SHA-256.
+fn read_large(stream: &mut TcpStream, masked: bool) -> String {
+    let mut head = [0; 10];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!((head[1] & 0x7f, u64::from_be_bytes(head[2..].try_into().unwrap())), (127, LARGE));
+    let mut mask = [0; 4];
+    stream.read_exact(&mut mask[..if masked { 4 } else { 0 }]).unwrap();
+    assert_eq!(mask, [0; 4]);
+    let (mut hash, mut left, mut piece) = (Sha256::new(), LARGE, vec![0; 256 << 10]);
+    while left > 0 {
+        let most = piece.len().min(usize::try_from(left).unwrap());
+        let count = stream.read(&mut piece[..most]).unwrap();
+        assert_ne!(count, 0, "it ends too early");
+        hash.update(&piece[..count]);
+        left -= count as u64;
+    }
+    hex(&hash.finalize())
+}
+
+#[test]
+fn messages_of_200_mb_pass_both_ways_are_kept_whole_and_take_no_memory() {
+    let (asked, answered) = (Noise::new(11), Noise::new(12));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (api, place) = (FakeApi::start(), place(listener.local_addr().unwrap()));
+    let recorder = place.kgb(&api.url());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        head(&mut stream);
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        stream.write_all(switched.as_bytes()).unwrap();
+        let seen = read_large(&mut stream, true);
+        send_large(&mut stream, answered, false);
+        seen
+    });
+    let resources = Resources(recorder.pid());
+    let idle = resources.resident();
+    let mut client = connect(&recorder);
+    send_large(&mut client, asked, true);
+    assert_eq!(read_large(&mut client, false), answered.sha256(LARGE), "what the client got");
+    assert_eq!(server.join().unwrap(), asked.sha256(LARGE), "what the server got");
+    let traffic = resources.peak();
+    drop(client);
+    let frames = wait::until_within(Duration::from_secs(180), "both messages on record", || {
+        let empty = place.json_lines(&["stats"]).pop()?["spool_pending_records"] == 0;
+        let frames = if empty { place.json_lines(&["frames"]) } else { Vec::new() };
+        (frames.len() == 2).then_some(frames)
+    });
+    let drained = resources.peak();
+    println!("idle {idle}, highest with traffic {traffic}, with the drain {drained}");
+    assert!(traffic.max(drained) < idle + GROWTH, "{idle}, {traffic}, {drained}");
+    for (frame, noise) in frames.iter().zip([asked, answered]) {
+        assert_eq!((&frame["bytes"], &frame["outcome"]), (&json!(LARGE), &json!("complete")));
+        let kept = place.run(["frame", frame["id"].as_str().unwrap()]).stdout;
+        assert_eq!(hex(&Sha256::digest(&kept)), noise.sha256(LARGE), "what is on record");
+    }
+    recorder.stop();
 }

@@ -17,7 +17,7 @@ struct Key {
     set: fn(&mut Config, &str, Origin) -> Result<(), String>,
 }
 
-const KEYS: [Key; 22] = [
+const KEYS: [Key; 23] = [
     Key { name: "data_dir", set: |c, text, origin| put(&mut c.data_dir, parse_path(text), origin) },
     Key { name: "database_url", set: |c, text, origin| put(&mut c.database_url, parse_database(text), origin) },
     Key { name: "upstream", set: |c, text, origin| put(&mut c.upstream, parse_upstream(text), origin) },
@@ -50,6 +50,7 @@ const KEYS: [Key; 22] = [
     Key { name: "max_connections", set: |c, text, origin| c.bounds.set_max_connections(text, origin) },
     Key { name: "header_timeout_seconds", set: |c, text, origin| c.bounds.set_header_timeout(text, origin) },
     Key { name: "idle_timeout_seconds", set: |c, text, origin| c.bounds.set_idle_timeout(text, origin) },
+    Key { name: "peer_timeout_seconds", set: |c, text, origin| c.bounds.set_peer_timeout(text, origin) },
     Key { name: "connect_timeout_seconds", set: |c, text, origin| c.bounds.set_connect_timeout(text, origin) },
     Key { name: "shutdown_grace_seconds", set: |c, text, origin| c.bounds.set_shutdown_grace(text, origin) },
 ];

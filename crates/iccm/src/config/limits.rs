@@ -17,6 +17,8 @@ pub(crate) struct Bounds {
     pub(crate) header_timeout: Setting<Duration>,
     /// Between two requests of a connection.
     pub(crate) idle_timeout: Setting<Duration>,
+    /// After so long without a sign of it the peer of a WebSocket is gone; zero: when TCP thinks so.
+    pub(crate) peer_timeout: Setting<Duration>,
     /// For a connection to the upstream: DNS, proxy, TCP and TLS together.
     pub(crate) connect_timeout: Setting<Duration>,
     /// How long running exchanges may go on after a shutdown began.
@@ -34,6 +36,7 @@ impl Default for Bounds {
             max_connections: Setting::default(gateway.limits.connections),
             header_timeout: Setting::default(gateway.limits.header_read),
             idle_timeout: Setting::default(gateway.limits.idle),
+            peer_timeout: Setting::default(gateway.limits.peer_silence),
             connect_timeout: Setting::default(gateway.connect_timeout),
             shutdown_grace: Setting::default(gateway.grace),
         }
@@ -49,6 +52,7 @@ impl Bounds {
             ("max_connections", self.max_connections.value != new.max_connections.value),
             ("header_timeout_seconds", self.header_timeout.value != new.header_timeout.value),
             ("idle_timeout_seconds", self.idle_timeout.value != new.idle_timeout.value),
+            ("peer_timeout_seconds", self.peer_timeout.value != new.peer_timeout.value),
             ("connect_timeout_seconds", self.connect_timeout.value != new.connect_timeout.value),
             ("shutdown_grace_seconds", self.shutdown_grace.value != new.shutdown_grace.value),
         ];
@@ -75,6 +79,10 @@ impl Bounds {
 
     pub(super) fn set_idle_timeout(&mut self, text: &str, origin: Origin) -> Result<(), String> {
         put(&mut self.idle_timeout, parse_seconds(text, 1), origin)
+    }
+
+    pub(super) fn set_peer_timeout(&mut self, text: &str, origin: Origin) -> Result<(), String> {
+        put(&mut self.peer_timeout, parse_seconds(text, 0), origin)
     }
 
     pub(super) fn set_connect_timeout(&mut self, text: &str, origin: Origin) -> Result<(), String> {

@@ -106,6 +106,8 @@ pub(crate) struct Shared {
     forwarding: RwLock<Arc<Forwarding>>,
     /// Places of the WebSockets; who finds none is refused.
     pub(crate) sockets: Arc<Semaphore>,
+    /// After so long without a sign of it the peer of a WebSocket is gone.
+    pub(crate) peer_silence: Duration,
 }
 
 /// Where requests go, and how.
@@ -135,9 +137,10 @@ impl Forwarding {
 }
 
 impl Shared {
-    pub(crate) fn new(recorder: Arc<Recorder>, forwarding: Arc<Forwarding>) -> Arc<Self> {
+    pub(crate) fn new(recorder: Arc<Recorder>, forwarding: Arc<Forwarding>, limits: &Limits) -> Arc<Self> {
         let sockets = Arc::new(Semaphore::new(MAX_SOCKETS));
-        Arc::new(Self { recorder, forwarding: RwLock::new(forwarding), sockets })
+        let (forwarding, peer_silence) = (RwLock::new(forwarding), limits.peer_silence);
+        Arc::new(Self { recorder, forwarding, sockets, peer_silence })
     }
 
     pub(crate) fn replace(&self, forwarding: Arc<Forwarding>) {
@@ -176,7 +179,7 @@ pub struct Gateway {
 impl Gateway {
     /// Listens on an address; port 0 takes a free one.
     pub async fn bind(listen: SocketAddr, config: GatewayConfig, recorder: Arc<Recorder>) -> Result<Self> {
-        let shared = Shared::new(recorder, Forwarding::new(&config)?);
+        let shared = Shared::new(recorder, Forwarding::new(&config)?, &config.limits);
         Self::listen(listen, shared, config.limits, config.grace).await
     }
 

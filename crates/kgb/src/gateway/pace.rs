@@ -22,12 +22,19 @@ pub struct Limits {
     /// Connections at once. Beyond it the policy is to wait: a new connection stays in the kernel's queue until another
     /// one ends. Nobody is turned away, and no descriptors run out.
     pub connections: usize,
+    /// A peer of a WebSocket that TCP has not heard of for so long is gone, zero: whenever TCP itself thinks so.
+    pub peer_silence: Duration,
 }
 
 impl Default for Limits {
-    /// 30 seconds, 15 minutes, 4096 connections.
+    /// 30 seconds, 15 minutes, 4096 connections, 2 minutes.
     fn default() -> Self {
-        Self { header_read: Duration::from_secs(30), idle: Duration::from_secs(15 * 60), connections: 4096 }
+        Self {
+            header_read: Duration::from_secs(30),
+            idle: Duration::from_secs(15 * 60),
+            connections: 4096,
+            peer_silence: Duration::from_secs(120),
+        }
     }
 }
 
@@ -132,8 +139,12 @@ impl Drop for Busy {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { header_read: Duration::from_secs(30), idle: Duration::from_secs(600), connections: 1 };
+    const LIMITS: Limits = Limits {
+        header_read: Duration::from_secs(30),
+        idle: Duration::from_secs(600),
+        connections: 1,
+        peer_silence: Duration::ZERO,
+    };
 
     /// Seconds from the connection's beginning until it is late; rounded down, as a test takes milliseconds.
     fn seconds(client: &ClientState) -> Option<(u64, Late)> {

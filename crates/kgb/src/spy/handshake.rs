@@ -64,7 +64,7 @@ pub(crate) async fn carry(forwarding: &Forwarding, mut call: Call<'_>) -> Answer
         return refuse(refusal, recording, &Unread::default(), &Method::GET).await;
     };
     let io = match forwarding.client(call.life.worker).connect(uri.clone()).await {
-        Ok(io) => ServerIo::new(io),
+        Ok(io) => ServerIo::new(io, call.shared.peer_silence),
         Err(error) => {
             let refusal = unreachable(&call, &*error, &recording);
             return refuse(refusal, recording, &Unread::default(), &Method::GET).await;
@@ -141,9 +141,9 @@ async fn switch(
     }
     let Server { name, source, session } = call.server;
     let log = MessageLog::new(recorder, id, source, name, session);
-    let (client, shutdown) = (call.client, call.life.shutdown.clone());
+    let (client, shutdown, silence) = (call.client, call.life.shutdown.clone(), call.shared.peer_silence);
     call.life.execute(async move {
-        pump::run(client_io, server_io, client, log, shutdown).await;
+        pump::run((client_io, server_io), client, log, silence, shutdown).await;
         drop(place);
     });
     Ok(Response::from_parts(parts, ResponseBody::Own(Full::new(Bytes::new()))))

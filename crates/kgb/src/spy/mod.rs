@@ -10,7 +10,7 @@
 //! fragmentation, pings, close codes and violations of the protocol included; what one side's TCP shows (end, reset) the
 //! other side's shows too. Each message is a record of its own, with its exact bytes, however large; memory does not grow
 //! with it. Back-pressure goes through: nothing is read that is not passed on. A peer that is gone without a word is found
-//! by TCP keepalive (after a minute), which changes nothing in the stream.
+//! by TCP (after two minutes, or what [`Limits::peer_silence`] says), which changes nothing in the stream.
 //!
 //! Two things are not as without the spy. The offer of an extension (`permessage-deflate`) is taken out of the request, so
 //! that what passes can be read; and the subprotocol `mcp` is answered when it was offered, whether the server does so or
@@ -96,7 +96,7 @@ pub struct Spy {
 impl Spy {
     /// Listens on an address; port 0 takes a free one.
     pub async fn bind(listen: SocketAddr, config: SpyConfig, recorder: Arc<Recorder>) -> Result<Self> {
-        let shared = Shared::new(recorder, config.forwarding()?);
+        let shared = Shared::new(recorder, config.forwarding()?, &config.limits);
         let listener = Gateway::listen(listen, shared.clone(), config.limits, config.grace).await?;
         Ok(Self { listener, shared })
     }

@@ -46,10 +46,10 @@ enum Ended {
 
 /// Carries a connection from its first byte behind the heads to its end.
 pub(super) async fn run(
-    client: OnUpgrade,
-    server: OnUpgrade,
+    (client, server): (OnUpgrade, OnUpgrade),
     state: Arc<ClientState>,
     log: Arc<MessageLog>,
+    silence: Duration,
     shutdown: CancellationToken,
 ) {
     let (client, server) = match tokio::try_join!(client, server) {
@@ -67,7 +67,7 @@ pub(super) async fn run(
     };
     let (mut client, mut server) = (client.into_inner(), TokioIo::new(server));
     client.set_raw();
-    keep_alive(client.socket());
+    keep_alive(client.socket(), silence);
     let mut to_server = Tap::new(log.clone(), Direction::ToServer);
     let mut to_client = Tap::new(log.clone(), Direction::ToClient);
     let (up, down) = {

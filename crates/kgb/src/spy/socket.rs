@@ -12,22 +12,31 @@ use tokio::net::TcpStream;
 
 use crate::gateway::upstream::Connected;
 
-/// A peer that says nothing for [`KEEPALIVE_AFTER`] is asked by TCP whether it is there, and is gone when it has not
-/// answered [`KEEPALIVE_PROBES`] times. `TCP_USER_TIMEOUT`, which would also bound how long sent bytes may stay
-/// unacknowledged, is left alone: it kills peers that are alive and just do not read, and those are the other side's to
-/// wait for.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: u32 = 3;
+/// Probes that an idle peer is sent before it is given up.
+const PROBES: u32 = 3;
 
-/// Asks for keepalive. Not needed for correctness, so that a socket that refuses is used all the same.
-pub(super) fn keep_alive(socket: &TcpStream) {
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
-    let set = socket.set_nodelay(true).and_then(|()| SockRef::from(socket).set_tcp_keepalive(&keepalive));
+/// A peer of which TCP has no sign for `silence` is gone: an idle one is asked from half of that time on, and bytes that were
+/// sent may stay unacknowledged for so long (`TCP_USER_TIMEOUT`; without it, the kernel sends them again for a quarter of an
+/// hour). A peer that is alive and does not read shows signs, but takes no bytes: if it does not read for all that time
+/// although there is more than the buffers on the way hold, it is given up, too.
+///
+/// Not needed for correctness, so that a socket that refuses is used all the same.
+pub(super) fn keep_alive(socket: &TcpStream, silence: Duration) {
+    let set = socket.set_nodelay(true).and_then(|()| match silence {
+        Duration::ZERO => Ok(()),
+        silence => find_silent(&SockRef::from(socket), silence),
+    });
     if let Err(error) = set {
         tracing::debug!(%error, "cannot set a connection's options");
     }
+}
+
+fn find_silent(socket: &SockRef<'_>, silence: Duration) -> std::io::Result<()> {
+    // TCP counts whole seconds.
+    let (half, sixth) = ((silence / 2).max(Duration::from_secs(1)), (silence / 6).max(Duration::from_secs(1)));
+    let keepalive = TcpKeepalive::new().with_time(half).with_interval(sixth).with_retries(PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 /// The connection with the server.
@@ -36,9 +45,9 @@ pub(super) struct ServerIo {
 }
 
 impl ServerIo {
-    pub(super) fn new(io: Connected) -> Self {
+    pub(super) fn new(io: Connected, silence: Duration) -> Self {
         let this = Self { io };
-        keep_alive(this.socket());
+        keep_alive(this.socket(), silence);
         this
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use wire::json_rpc::{self, IdKey, Message, Outcome, batch, text};
 
 use super::handshake::{Introduced, member, plain_params};
@@ -21,13 +21,8 @@ use crate::protocol::{
     ACKNOWLEDGED, CANCELLED, DISCOVER, Era, LISTEN, LOG_MESSAGE, ListKind, PROGRESS, Params, RESOURCE_UPDATED,
 };
 
-/// How often the state of a connection is looked at.
+/// How often the state of a connection is looked at, at least.
 const TICK: Duration = Duration::from_secs(5);
-/// A server that is silent for so long, and has nothing to do, is asked whether it is there. One that works on a call is
-/// not: many can do only one thing at a time.
-const SILENCE: Duration = Duration::from_secs(30);
-/// And has so long for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// For the first lists.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
 /// A list with more pages than this has no end.
@@ -110,8 +105,7 @@ impl<'a> Session<'a> {
 
     /// Serves until the end.
     pub(super) async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> End {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_beat = Instant::now();
         self.sync();
         for kind in ListKind::ALL {
             self.fetch(kind);
@@ -128,8 +122,12 @@ impl<'a> Session<'a> {
                     Some(Command::Reconnect) => return End::Reconnect,
                     Some(Command::Stop) | None => return End::Stopped,
                 },
-                _ = tick.tick() => match self.beat() {
-                    Ok(()) => continue,
+                () = tokio::time::sleep_until(next_beat) => match self.beat() {
+                    Ok(()) => {
+                        // What is configured may have changed.
+                        next_beat = Instant::now() + TICK.min(self.hub.silence() / 6);
+                        continue;
+                    }
                     Err(failure) => return End::Lost(failure),
                 },
             };
@@ -393,11 +391,12 @@ impl<'a> Session<'a> {
             self.listen_again();
         }
         match self.pinged {
-            Some(pinged) if now - pinged > PATIENCE => {
+            Some(pinged) if now - pinged > self.hub.silence() / 3 => {
                 Err(Failure::passing(format!("it has not answered for {} s", (now - self.heard).as_secs())))
             }
             Some(_) => Ok(()),
-            None if now - self.heard < SILENCE || self.hub.has_calls(self.name) => Ok(()),
+            // One that works on a call is not asked: many can do only one thing at a time.
+            None if now - self.heard < self.hub.silence() || self.hub.has_calls(self.name) => Ok(()),
             None => {
                 self.pinged = Some(now);
                 self.request(Own::Ping, if self.era == Era::Legacy { "ping" } else { DISCOVER }, "");

@@ -105,11 +105,7 @@ impl ConfigFile {
             tracing::info!(path = %self.path.display(), %error, "changes are noticed by looking every {POLL:?}");
         }
         loop {
-            match &watcher {
-                Ok(_) => woken.notified().await,
-                Err(_) => tokio::time::sleep(POLL).await,
-            }
-            tokio::time::sleep(SETTLE).await;
+            // First of all once without being woken: it may have changed before anybody watched.
             match self.read() {
                 Ok(text) if text != last => {
                     last.clone_from(&text);
@@ -118,6 +114,11 @@ impl ConfigFile {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the servers stay as they are"),
             }
+            match &watcher {
+                Ok(_) => woken.notified().await,
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+            tokio::time::sleep(SETTLE).await;
         }
     }
 

@@ -132,6 +132,11 @@ impl Hub {
     }
 
     /// How long the start waits for servers.
+    /// How long a backend that has nothing to do may be silent before it is asked; not so short that asking is all it does.
+    pub(crate) fn silence(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.lock().settings.silence_ms.max(100))
+    }
+
     pub(crate) fn startup_wait(&self) -> std::time::Duration {
         std::time::Duration::from_millis(self.lock().settings.startup_wait_ms)
     }

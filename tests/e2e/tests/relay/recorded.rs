@@ -196,3 +196,32 @@ fn a_killed_relays_messages_are_on_record() {
     });
     next.stop();
 }
+
+/// Clients end their servers with SIGKILL when they are in a hurry; the run that they were part of stores what is left.
+#[test]
+fn a_run_stores_what_its_killed_relay_has_recorded() {
+    let (api, place) = (FakeApi::start(), Place::new());
+    let file = servers(&place, json!({"one": child("legacy", "one")}));
+    let introduction = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params":
+        {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}});
+    let call =
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "own_one", "arguments": {}}});
+    let (input, output) = (place.folder().join("input"), place.folder().join("output"));
+    std::fs::write(&input, format!("{introduction}\n{call}\n")).unwrap();
+    // The input stays open, so that nothing but the kill ends the relay.
+    let script = format!(
+        "mkfifo '{0}.pipe'; exec 3<>'{0}.pipe'; cat '{0}' >&3; '{iccm}' relay --record --config '{file}' <&3 >'{1}' & \
+         until grep -q '\"id\":2' '{1}'; do sleep 0.05; done; kill -9 $!; wait",
+        input.display(),
+        output.display(),
+        iccm = e2e::recorder::iccm_binary().display(),
+        file = file.display(),
+    );
+    let run = place.command(["run", "--upstream", &api.url(), "--", "sh", "-c", &script]);
+    e2e::process::run(run, std::time::Duration::from_secs(60)).success("the run");
+    let frames = frames(&place);
+    let asked = frames.iter().find(|frame| frame["method"] == "tools/call").expect("the call is on record");
+    let answers = frames.iter().filter(|frame| frame["rpc_id"] == asked["rpc_id"] && frame["direction"] == "to_client");
+    assert_eq!((&asked["source"], answers.count()), (&json!("relay"), 1), "{frames:#?}");
+    assert_eq!(place.stats()["spool_pending_records"], 0);
+}

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::relay::{Listening, Relay, child};
 use e2e::wait;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[test]
@@ -203,4 +204,23 @@ fn wrong_input_names_the_parameter_and_changes_nothing() {
         assert!(text.contains(says), "{tool} {arguments}: {text}");
     }
     assert_eq!(std::fs::read(relay.file()).unwrap(), before);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_found_in_the_configured_time_and_taken_back() {
+    let silent = Listening::start("ws", "legacy", "silent");
+    let mut relay = Relay::legacy(json!({"silent": silent.entry(), "other": child("legacy", "other")}));
+    let file = json!({"mcpServers": {"silent": silent.entry(), "other": child("legacy", "other")}, "relay": {"silenceMs": 1200}});
+    std::fs::write(relay.file(), file.to_string()).unwrap();
+    relay.until_server_is("silent", "connected");
+    // It is alive for TCP: its system acknowledges what comes, and it says nothing.
+    silent.signal(Signal::STOP);
+    let began = Instant::now();
+    wait::until("the silence to be noticed", || (relay.server("silent")["state"] != "connected").then_some(()));
+    // A connection that stands notices the new setting within five seconds.
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    assert_eq!(relay.text("own_other", json!({})), "other", "nobody else is affected");
+    silent.signal(Signal::CONT);
+    relay.until_server_is("silent", "connected");
+    assert_eq!(relay.text("own_silent", json!({})), "silent");
 }
