@@ -111,6 +111,8 @@ enum Place {
 struct Backend {
     server: Server,
     phase: Phase,
+    /// It was told to connect anew and has not begun to.
+    is_to_reconnect: bool,
     /// When the last connection that was ready ended.
     lost_at: Option<Instant>,
     /// Counts connections, so that what belongs to an earlier one is not taken for this one's.

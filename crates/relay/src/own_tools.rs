@@ -169,10 +169,11 @@ async fn change(hub: &Arc<Hub>, edit: impl Fn(&str) -> Option<String>) -> Result
 
 async fn reconnect(hub: &Arc<Hub>, arguments: &Map<String, Value>) -> Result<Value, String> {
     let name = text_of(arguments, "name")?;
+    hub.to_reconnect(name, true);
     if !hub.command(name, Command::Reconnect) {
+        hub.to_reconnect(name, false);
         return Err(unknown(hub, name));
     }
-    hub.connecting(name);
     outcome(hub, name).await
 }
 

@@ -144,6 +144,14 @@ impl Hub {
     pub(crate) fn connecting(&self, server: &str) {
         if let Some(backend) = self.lock().backends.get_mut(server) {
             backend.phase = Phase::Connecting;
+            backend.is_to_reconnect = false;
+        }
+    }
+
+    /// A connection anew is asked for; until it is tried, nothing of the one before is the outcome.
+    pub(crate) fn to_reconnect(&self, server: &str, is_so: bool) {
+        if let Some(backend) = self.lock().backends.get_mut(server) {
+            backend.is_to_reconnect = is_so;
         }
     }
 
@@ -233,7 +241,8 @@ impl Hub {
     /// Whether a server's attempt to connect is over, however it went.
     pub(crate) fn is_settled(&self, server: &str) -> bool {
         let state = self.lock();
-        state.backends.get(server).is_none_or(|backend| !matches!(backend.phase, Phase::Connecting))
+        let is_over = |b: &Backend| !b.is_to_reconnect && !matches!(b.phase, Phase::Connecting);
+        state.backends.get(server).is_none_or(is_over)
     }
 }
 
@@ -242,6 +251,7 @@ impl Backend {
         Self {
             server,
             phase: Phase::Connecting,
+            is_to_reconnect: false,
             lost_at: None,
             generation: 0,
             outbox: None,
