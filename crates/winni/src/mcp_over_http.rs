@@ -13,7 +13,8 @@ use crate::model::{CapturedExchange, CapturedFrame, Direction, FrameForm, FrameS
 pub(crate) fn frames(exchange: &CapturedExchange, request: &[u8], response: &[u8]) -> Vec<CapturedFrame> {
     let Some(server) = &exchange.server else { return Vec::new() };
     let connection_id = connection(exchange, server);
-    let session_id = exchange.request_head.headers.get("x-claude-code-session-id").map(str::to_owned);
+    let session_id = exchange.request_head.headers.get("x-claude-code-session-id");
+    let session_id = session_id.filter(|named| !named.is_empty()).map(str::to_owned);
     let asked = wire::mcp::split(request).into_iter();
     let asked = asked.map(|bytes| (Direction::ToServer, exchange.started_at, bytes.to_vec()));
     let answered = answers(exchange, response).into_iter().map(|(at, bytes)| (Direction::ToClient, at, bytes));

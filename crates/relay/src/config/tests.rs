@@ -74,3 +74,23 @@ fn a_file_is_replaced_at_once_and_what_it_allowed_stays() {
     assert_eq!((file.read().unwrap().as_str(), mode(&file)), ("{\"x\":1}", 0o644));
     assert_eq!(std::fs::read_dir(file.path().parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_understood() {
+    let pages = [include_str!("../../../../README.md"), include_str!("../../../../docs/relay.md")];
+    let spy_page = include_str!("../../../../docs/spy.md");
+    let mut servers = Vec::new();
+    for page in pages.into_iter().chain([spy_page]) {
+        for example in page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if !example.contains("mcpServers") {
+                continue;
+            }
+            let expand = Expand::new([("ISSUES_TOKEN".to_owned(), "t".to_owned())]);
+            let loaded = Loaded::parse(example, &expand).unwrap_or_else(|error| panic!("{error}: {example}"));
+            assert_eq!(loaded.refused, BTreeMap::new(), "{example}");
+            servers.extend(loaded.servers.into_values().map(|server| server.transport.describe()));
+        }
+    }
+    assert!(servers.iter().any(|server| server == "http://127.0.0.1:9000/mcp/dewey"), "{servers:?}");
+    assert!(servers.len() >= 6, "{servers:?}");
+}

@@ -1,8 +1,8 @@
 // The server that the conformance suite wants to meet: fixture.mjs REVISION. Prints its port.
 //
-// It has the tools, prompts and resources that the suite names, in the era of one revision only, so that what stands
-// before it is shown that era. A tool that asks its client asks during the call in the legacy era, and answers that it
-// needs input in the modern one.
+// It has the tools, prompts and resources that the suite names for any revision, and speaks one revision only, so that
+// what stands before it is shown that era. A tool that needs something of its client answers so in the modern era, and
+// asks for it during the call in the legacy one.
 
 import { createHmac, randomUUID } from 'node:crypto';
 
@@ -61,6 +61,17 @@ const asking = (asked, done, state) => ({ params }) => {
   const isWhole = Object.keys(asked).every((name) => isAnswer(asked[name], inputResponses[name]));
   return isWhole && (!state || requestState) ? done(inputResponses) : needs(asked, state && seal({ state, nonce: randomUUID() }));
 };
+/** The same tool in the legacy era: what it needs is asked of the client, until it needs nothing. */
+async function driven(tool, context) {
+  let { params } = context;
+  for (;;) {
+    const result = await tool({ ...context, params });
+    if (!legacy || result.resultType !== 'input_required') return result;
+    const inputResponses = {};
+    for (const [name, question] of Object.entries(result.inputRequests)) inputResponses[name] = await context.ask(question);
+    params = { ...params, inputResponses, requestState: result.requestState };
+  }
+}
 function isAnswer(request, answer) {
   if (request.method !== 'elicitation/create') return answer !== undefined;
   const wanted = request.params.requestedSchema;
@@ -95,50 +106,41 @@ const always = {
   },
 };
 
-const asLegacy = {
-  async test_tool_with_logging({ notify }) {
+const plain = ['option1', 'option2', 'option3'];
+const titled = [1, 2, 3].map((n) => ({ const: `value${n}`, title: `Option ${n}` }));
+const many = { type: 'array', minItems: 1, maxItems: 3 };
+const told = (what) => ({ answer }) => said(text(`${what}: action=${answer.action}, content=${JSON.stringify(answer.content ?? {})}`));
+
+Object.assign(always, {
+  async test_tool_with_logging({ params, notify }) {
+    const isWanted = legacy || params._meta[META + 'logLevel'];
     for (const data of ['Tool execution started', 'Tool processing data', 'Tool execution completed']) {
-      notify('notifications/message', { level: 'info', data });
+      if (isWanted) notify('notifications/message', { level: 'info', data });
       await pause();
     }
     return said(text('Tool with logging executed successfully'));
   },
-  async test_sampling({ params, ask }) {
-    return said(text(`LLM response: ${(await ask(sampling(params.arguments.prompt))).content.text}`));
-  },
-  async test_elicitation({ params, ask }) {
-    const answer = await ask(form(params.arguments.message, field('response')));
-    return said(text(`User response: action=${answer.action}, content=${JSON.stringify(answer.content ?? {})}`));
-  },
-  async test_elicitation_sep1034_defaults({ ask }) {
-    const properties = {
-      name: { type: 'string', description: 'User name', default: 'John Doe' },
-      age: { type: 'integer', description: 'User age', default: 30 },
-      score: { type: 'number', description: 'User score', default: 95.5 },
-      status: { type: 'string', description: 'User status', enum: ['active', 'inactive', 'pending'], default: 'active' },
-      verified: { type: 'boolean', description: 'Verification status', default: true },
-    };
-    const answer = await ask(form('Please review the defaults', properties, []));
-    return said(text(`Elicitation completed: action=${answer.action}, content=${JSON.stringify(answer.content ?? {})}`));
-  },
-  async test_elicitation_sep1330_enums({ ask }) {
-    const plain = ['option1', 'option2', 'option3'];
-    const titled = [1, 2, 3].map((n) => ({ const: `value${n}`, title: `Option ${n}` }));
-    const many = { type: 'array', minItems: 1, maxItems: 3 };
-    const properties = {
-      untitledSingle: { type: 'string', enum: plain },
-      titledSingle: { type: 'string', oneOf: titled },
-      legacyEnum: { type: 'string', enum: ['opt1', 'opt2', 'opt3'], enumNames: ['Option One', 'Option Two', 'Option Three'] },
-      untitledMulti: { ...many, items: { type: 'string', enum: plain } },
-      titledMulti: { ...many, items: { anyOf: titled } },
-    };
-    const answer = await ask(form('Please select', properties, []));
-    return said(text(`Elicitation completed: action=${answer.action}, content=${JSON.stringify(answer.content ?? {})}`));
-  },
-};
+  test_sampling: ({ params }) =>
+    asking({ answer: sampling(params.arguments.prompt) }, ({ answer }) => said(text(`LLM response: ${answer.content.text}`)))({ params }),
+  test_elicitation: ({ params }) => asking({ answer: form(params.arguments.message, field('response'), []) }, told('User response'))({ params }),
+  test_elicitation_sep1034_defaults: asking({ answer: form('Please review the defaults', {
+    name: { type: 'string', description: 'User name', default: 'John Doe' },
+    age: { type: 'integer', description: 'User age', default: 30 },
+    score: { type: 'number', description: 'User score', default: 95.5 },
+    status: { type: 'string', description: 'User status', enum: ['active', 'inactive', 'pending'], default: 'active' },
+    verified: { type: 'boolean', description: 'Verification status', default: true },
+  }, []) }, told('Elicitation completed')),
+  test_elicitation_sep1330_enums: asking({ answer: form('Please select', {
+    untitledSingle: { type: 'string', enum: plain },
+    titledSingle: { type: 'string', oneOf: titled },
+    legacyEnum: { type: 'string', enum: ['opt1', 'opt2', 'opt3'], enumNames: ['Option One', 'Option Two', 'Option Three'] },
+    untitledMulti: { ...many, items: { type: 'string', enum: plain } },
+    titledMulti: { ...many, items: { anyOf: titled } },
+  }, []) }, told('Elicitation completed')),
+});
 
 const confirm = { confirm: form('Please confirm', { ok: { type: 'boolean' } }) };
-const asModern = {
+Object.assign(always, {
   test_missing_capability({ capabilities }) {
     if (!capabilities.sampling) throw new Wrong(-32021, 'sampling is required', { requiredCapabilities: { sampling: {} } });
     return said(text('Success'));
@@ -177,15 +179,15 @@ const asModern = {
     return Object.keys(possible).length > 0 ? needs(possible, seal({ nonce: randomUUID() })) : said(text('none declared'));
   },
   async test_streaming_elicitation({ params, notify }) {
-    const progressToken = params._meta.progressToken;
+    const progressToken = params._meta?.progressToken;
     if (progressToken !== undefined) notify('notifications/progress', { progressToken, progress: 50, total: 100 });
     return said(text('Streaming complete'));
   },
   test_logging_tool({ params, notify }) {
-    if (params._meta[META + 'logLevel']) notify('notifications/message', { level: 'info', data: 'evaluated' });
+    if (legacy || params._meta[META + 'logLevel']) notify('notifications/message', { level: 'info', data: 'evaluated' });
     return said(text('Logging evaluated'));
   },
-};
+});
 
 // A schema with the whole vocabulary of JSON Schema 2020-12, which must arrive as it is.
 const wholeSchema = {
@@ -205,7 +207,7 @@ const wholeSchema = {
 };
 always.json_schema_2020_12_tool = ({ params }) => said(text(JSON.stringify(params.arguments ?? {})));
 
-const tools = { ...always, ...(legacy ? asLegacy : asModern) };
+const tools = always;
 const inputs = { test_sampling: field('prompt'), test_elicitation: field('message') };
 
 const message = (content) => ({ role: 'user', content });
@@ -221,7 +223,7 @@ const prompts = {
   },
   test_prompt_with_image: { get: () => [message(image), message(text('Please analyze the image above.'))] },
 };
-if (!legacy) {
+{
   const context = { user_context: form('What context should the prompt use?', field('context')) };
   prompts.test_input_required_result_prompt = {
     answer: asking(context, (all) => ({ messages: [message(text(`Prompt with context: ${inputFrom(all.user_context, 'context')}`))] })),
@@ -276,7 +278,7 @@ class Peer {
     const context = {
       params,
       peer: this,
-      capabilities: params._meta?.[META + 'clientCapabilities'] ?? {},
+      capabilities: params._meta?.[META + 'clientCapabilities'] ?? this.capabilities ?? {},
       notify: (method, params) => this.give({ jsonrpc: '2.0', method, params }),
       ask: (question) => new Promise((done) => {
         const id = `question-${++this.last}`;
@@ -284,20 +286,20 @@ class Peer {
         this.give({ jsonrpc: '2.0', id, ...question });
       }),
     };
-    const own = legacy ? this.legacy(method) : this.modern(id, method, params);
+    const own = legacy ? this.legacy(method, params) : this.modern(id, method, params);
     if (own !== undefined) return own;
     switch (method) {
       case 'tools/list':
         return { tools: [...Object.keys(tools), ...this.extra.tools].map((name) => ({ name, description: `The tool ${name}`, inputSchema: name.startsWith('json_schema') ? wholeSchema : { type: 'object', properties: inputs[name] ?? {} } })) };
       case 'tools/call':
         if (!tools[params.name]) throw new Wrong(-32602, `no tool ${params.name}`);
-        return tools[params.name](context);
+        return driven(tools[params.name], context);
       case 'prompts/list':
         return { prompts: [...Object.keys(prompts), ...this.extra.prompts].map((name) => ({ name, description: `The prompt ${name}`, arguments: prompts[name]?.arguments?.map((name) => ({ name, description: name, required: true })) })) };
       case 'prompts/get': {
         const prompt = prompts[params.name];
         if (!prompt) throw new Wrong(-32602, `no prompt ${params.name}`);
-        return prompt.answer ? prompt.answer(context) : { messages: prompt.get(params.arguments ?? {}) };
+        return prompt.answer ? driven(prompt.answer, context) : { messages: prompt.get(params.arguments ?? {}) };
       }
       case 'resources/list':
         return { resources: Object.entries(resources).map(([uri, { mimeType }]) => ({ uri, name: uri.slice(7), description: uri, mimeType })) };
@@ -310,7 +312,8 @@ class Peer {
     }
     throw new Wrong(-32601, `no method ${method}`);
   }
-  legacy(method) {
+  legacy(method, params) {
+    if (method === 'initialize') this.capabilities = params.capabilities;
     if (method === 'initialize') return { protocolVersion: revision, capabilities, serverInfo: info };
     if (['ping', 'logging/setLevel', 'resources/subscribe', 'resources/unsubscribe'].includes(method)) return {};
   }
