@@ -2,7 +2,8 @@
 //! in turns, in one run.
 //!
 //! `cargo run --release -p bench --bin relay [-- CALLS]` (build the workspace in release mode first). Messages of about
-//! 1 KB each way. The server is a child on stdio both ways; `relay, ws` has it behind a WebSocket.
+//! 1 KB each way. The server is a child on stdio both ways; `relay, ws` has it behind a WebSocket, and `recording` is the
+//! relay with `--record`, as it runs below `iccm run -- claude`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -84,11 +85,12 @@ impl Drop for Client {
     }
 }
 
-fn relay(entry: serde_json::Value, folder: &tempfile::TempDir, name: &str) -> anyhow::Result<Client> {
+fn relay(entry: serde_json::Value, folder: &tempfile::TempDir, name: &str, flags: &[&str]) -> anyhow::Result<Client> {
     let file = folder.path().join(name);
     std::fs::write(&file, serde_json::json!({"mcpServers": {"one": entry}}).to_string())?;
     let mut command = Command::new(iccm_binary());
-    command.arg("relay").arg("--config").arg(file).env("ICCM_LOG", "off");
+    command.arg("relay").arg("--config").arg(file).args(flags).env("ICCM_LOG", "off");
+    command.env("ICCM_DATA_DIR", folder.path().join("data"));
     Client::start(command)
 }
 
@@ -100,8 +102,9 @@ fn main() -> anyhow::Result<()> {
     let ws = Listening::start("ws", "legacy", "one");
     let mut clients = [
         ("direct, stdio", Client::start(direct)?),
-        ("relay, stdio", relay(child("legacy", "one"), &folder, "stdio.json")?),
-        ("relay, ws", relay(ws.entry(), &folder, "ws.json")?),
+        ("relay, stdio", relay(child("legacy", "one"), &folder, "stdio.json", &[])?),
+        ("recording", relay(child("legacy", "one"), &folder, "recording.json", &["--record"])?),
+        ("relay, ws", relay(ws.entry(), &folder, "ws.json", &[])?),
     ];
     for _ in 0..ROUNDS {
         for (_, client) in &mut clients {

@@ -10,7 +10,8 @@
 //! - One item that the store refuses blocks no other. It is put aside under `quarantine/`, whole, only when the store
 //!   has refused it twice by itself *and has taken something else in between*: a database that is broken altogether
 //!   empties no spool into the quarantine. What cannot be put aside stays in the spool.
-//! - The folders of recorders that are gone are adopted at the start and removed when all of them is stored.
+//! - The folders of recorders that are gone are adopted at the start, and once more before an orderly end, and removed when
+//!   all of them is stored.
 //!
 //! Refused: touching the traffic. The drain reads what is written; only the spool's bound ties the two together.
 //!
