@@ -7,6 +7,7 @@ mod doctor;
 mod exchange;
 mod exchanges;
 mod frames;
+mod migrate_store;
 mod reading;
 mod relay;
 mod run;
@@ -123,6 +124,8 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     /// Erase a conversation's content
     Delete(delete::DeleteArgs),
+    /// Move the record from one database to another, SQLite or PostgreSQL, and compare both
+    MigrateStore(migrate_store::MigrateStoreArgs),
 }
 
 impl Cli {
@@ -209,6 +212,7 @@ impl Command {
             Command::Tail(args) => tail::run(args, &config, &env).await,
             Command::Stats(args) => stats::run(args, &config).await,
             Command::Delete(args) => delete::run(args, &config).await,
+            Command::MigrateStore(args) => migrate_store::run(args, &config).await,
             Command::Doctor(_) | Command::Relay(_) => Ok(ExitCode::SUCCESS),
         }
     }

@@ -12,6 +12,7 @@ mod indexing;
 mod ingest;
 mod mcp_over_http;
 pub mod model;
+mod moving;
 mod postgres;
 mod pricing;
 mod reading;
@@ -24,6 +25,7 @@ mod tables;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use moving::{Moved, Step};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 use store::{Error, Result, Store};
@@ -44,6 +46,23 @@ pub async fn open(url: &str, data_dir: &Path) -> Result<Arc<dyn Store>> {
         return Ok(Arc::new(PostgresStore::open(url).await?));
     }
     Ok(Arc::new(SqliteStore::open(&sqlite_path(url, data_dir)?).await?))
+}
+
+/// Moves the record that one URL names to the database that another one does, which holds nothing else, and compares both
+/// row by row and body by body. An interrupted move is taken up where it stood. `told` hears where the move is.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is no source, if the destination holds anything else, or if either has changed meanwhile;
+/// otherwise as [`open`].
+pub async fn move_record(
+    from: &str,
+    to: &str,
+    data_dir: &Path,
+    mut told: impl FnMut(Step) + Send + 'static,
+) -> Result<Moved> {
+    let (from, to, data_dir) = (from.to_owned(), to.to_owned(), data_dir.to_owned());
+    let moving = tokio::task::spawn_blocking(move || moving::run(&from, &to, &data_dir, &mut told));
+    moving.await.map_err(|e| Error::Unavailable(format!("the work was stopped: {e}")))?
 }
 
 /// Whether a URL names a PostgreSQL database.

@@ -279,7 +279,7 @@ pub(crate) struct Expected<'a> {
 pub(crate) trait Packing: Content {
     fn row_sizes(&self) -> RowSizes;
 
-    fn next_pack(&self) -> Result<i64>;
+    fn next_pack(&self, epoch: i32) -> Result<i64>;
 
     fn insert_piece(&self, epoch: i32, pack: i64, piece: Piece) -> Result<()>;
 

@@ -46,7 +46,7 @@ impl OpenPacks {
     ) -> Result<(Location, u64)> {
         self.uses += 1;
         let uses = self.uses;
-        let open = self.open(tables, session)?;
+        let open = self.open(tables, epoch, session)?;
         open.last_use = uses;
         let piece = open.writer.append(raw).map_err(|e| Error::Unavailable(format!("compressing: {e}")))?;
         let at = Location { pack: open.id, offset: piece.offset, length: raw.len() };
@@ -58,10 +58,10 @@ impl OpenPacks {
         Ok((at, size))
     }
 
-    fn open(&mut self, tables: &dyn Packing, session: i64) -> Result<&mut OpenPack> {
+    fn open(&mut self, tables: &dyn Packing, epoch: i32, session: i64) -> Result<&mut OpenPack> {
         if !self.by_session.contains_key(&session) {
             self.make_room();
-            let id = tables.next_pack()?;
+            let id = tables.next_pack(epoch)?;
             let writer = self.spare.take().map_or_else(PackWriter::new, Ok);
             let writer = writer.map_err(|e| Error::Unavailable(format!("compressing: {e}")))?;
             self.by_session.insert(session, OpenPack { id, writer, last_use: 0 });

@@ -239,7 +239,7 @@ impl Packing for Batch<'_> {
         RowSizes { record: 90, exchange: 600, message: 330, block: 160, piece: 120, frame: 500, tool_use: 160 }
     }
 
-    fn next_pack(&self) -> Result<i64> {
+    fn next_pack(&self, _epoch: i32) -> Result<i64> {
         let next = self.counters.get().next_pack;
         self.counted(|c| c.next_pack += 1);
         Ok(next)

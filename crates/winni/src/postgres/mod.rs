@@ -15,6 +15,7 @@ mod error;
 mod exchanges;
 mod frames;
 mod indexing;
+pub(crate) mod moving;
 mod places;
 mod schema;
 mod search;

@@ -9,11 +9,12 @@ use crate::model::Timestamp;
 use crate::store::{Error, Result};
 
 /// Numbered from 1, in order; SQLite's have the same numbers. A released migration is never edited.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_record.sql"),
     include_str!("migrations/0002_stored.sql"),
     include_str!("migrations/0003_search.sql"),
     include_str!("migrations/0004_frames.sql"),
+    include_str!("migrations/0005_moving.sql"),
 ];
 
 /// What programs that migrate agree to hold.
@@ -28,6 +29,14 @@ const PARTITIONED: [&str; 4] = ["exchange", "block", "pack_piece", "frame"];
 /// Creates or updates the schema where needed.
 pub(super) fn migrate(connection: &Connection) -> Result<()> {
     migrate_with(connection, &MIGRATIONS)
+}
+
+/// Creates or updates the schema where needed, and asks no more of a role that reads than reading where it is not.
+pub(super) fn migrate_unless_current(connection: &Connection) -> Result<()> {
+    match version(connection)? == MIGRATIONS.len() as i64 {
+        true => Ok(()),
+        false => migrate(connection),
+    }
 }
 
 fn migrate_with(connection: &Connection, migrations: &[&str]) -> Result<()> {
@@ -95,6 +104,12 @@ fn version(connection: &Connection) -> Result<i64> {
     }
     let row = connection.query_opt("SELECT version FROM iccm.schema_version", &[])?;
     row.map(|row| row.get(0)).ok_or_else(|| damaged("iccm.schema_version is empty"))
+}
+
+/// Whether a record was moved here, and if so whether it is whole.
+pub(super) fn moved(connection: &Connection) -> Result<Option<bool>> {
+    let row = connection.query_opt("SELECT finished FROM moving WHERE tenant = $1", &[&DEFAULT_TENANT])?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// The month in which something happened, counted from January 1970; what the record keeps of a month stands in partitions

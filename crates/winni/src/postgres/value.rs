@@ -7,6 +7,7 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::model::Timestamp;
+pub(super) use crate::moving::tables::text_key;
 
 /// Microseconds from 1970, where the record counts from, to 2000, where PostgreSQL does.
 const EPOCH_2000: i64 = 946_684_800_000_000;
@@ -74,11 +75,6 @@ pub(super) fn given(stored: String) -> String {
         }
     }
     text
-}
-
-/// What stands in a unique index for a text of any length.
-pub(super) fn text_key(text: &str) -> Vec<u8> {
-    blake3::hash(text.as_bytes()).as_bytes()[..16].to_vec()
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::schema::{self, DEFAULT_TENANT};
 use crate::ingest;
 use crate::ingest::fresh::Fresh;
 use crate::ingest::memory::Memory;
-use crate::model;
 use crate::store::{Result, Watermark};
+use crate::{model, moving};
 
 /// Writes to one database; connects again when the connection has broken.
 pub(super) struct Writer {
@@ -36,6 +36,9 @@ impl Open {
     fn new(address: &Address, tenant: i64) -> Result<Self> {
         let connection = Connection::open(address, Limits::WRITING)?;
         schema::migrate(&connection)?;
+        if schema::moved(&connection)? == Some(false) {
+            return Err(moving::unfinished());
+        }
         let row = connection.query_one("SELECT block_key FROM tenant WHERE id = $1", &[&tenant])?;
         let key = row.try_get::<_, &[u8]>(0)?.try_into().map_err(|_| damaged("the tenant's key is not 32 bytes"))?;
         Ok(Self { connection, memory: Memory::new(key), remembered: Remembered::default() })

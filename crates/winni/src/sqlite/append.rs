@@ -12,6 +12,7 @@ use crate::ingest;
 use crate::ingest::fresh::Fresh;
 use crate::ingest::memory::Memory;
 use crate::model::Batch;
+use crate::moving;
 use crate::store::{Error, Result, Watermark};
 
 /// The writing side: the one connection that changes the database, and what it remembers between batches.
@@ -29,6 +30,9 @@ type FileId = (u64, u64);
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let connection = schema::open_writer(path)?;
+        if schema::moved(&connection)? == Some(false) {
+            return Err(moving::unfinished());
+        }
         let tenant = schema::DEFAULT_TENANT;
         let memory = Memory::new(block_key(&connection, tenant)?);
         let file = file_id(path)

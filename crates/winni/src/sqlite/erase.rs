@@ -181,10 +181,11 @@ impl Erasing for Tables<'_> {
         Ok(())
     }
 
-    fn living_exchanges(&self, _epoch: i32) -> Result<Vec<i64>> {
-        let mut query =
-            self.connection.prepare("SELECT id FROM exchange WHERE tenant = ?1 AND erased = 0 ORDER BY id")?;
-        let rows = query.query_map([self.tenant], |row| row.get(0))?;
+    fn living_exchanges(&self, epoch: i32) -> Result<Vec<i64>> {
+        let mut query = self
+            .connection
+            .prepare("SELECT id FROM exchange WHERE tenant = ?1 AND epoch = ?2 AND erased = 0 ORDER BY id")?;
+        let rows = query.query_map(params![self.tenant, epoch], |row| row.get(0))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::tables::{EPOCH, Tables};
+use super::tables::Tables;
 use crate::model::{
     CapturedFrame, Direction, Durability, Frame, FrameFilter, FrameForm, FrameSource, Outcome, Timestamp,
 };
@@ -76,14 +76,14 @@ fn found_of(row: &Row<'_>) -> rusqlite::Result<FoundFrame> {
     Ok(FoundFrame { row: row.get(0)?, connection: row.get(21)?, frame })
 }
 
-const CONTENT: &str = "SELECT id, pack, pack_offset, pack_length, chunks, digest FROM frame WHERE tenant = ?1";
+const CONTENT: &str = "SELECT id, pack, pack_offset, pack_length, chunks, digest, epoch FROM frame WHERE tenant = ?1";
 
 fn content_of(row: &Row<'_>) -> rusqlite::Result<FrameContent> {
     let at = match row.get(1)? {
         Some(pack) => Some(Location { pack, offset: row.get(2)?, length: row.get(3)? }),
         None => None,
     };
-    Ok(FrameContent { row: row.get(0)?, epoch: EPOCH, at, chunks: row.get(4)?, digest: row.get(5)? })
+    Ok(FrameContent { row: row.get(0)?, epoch: row.get(6)?, at, chunks: row.get(4)?, digest: row.get(5)? })
 }
 
 impl Frames for Tables<'_> {
@@ -223,14 +223,15 @@ impl Tables<'_> {
     }
 
     pub(super) fn contents_of_frames(&self, of: FramesOf) -> Result<Vec<FrameContent>> {
-        let conversation = match of {
-            FramesOf::Conversation(conversation) => Some(conversation),
-            FramesOf::Epoch(_) => None,
+        let (conversation, epoch) = match of {
+            FramesOf::Conversation(conversation) => (Some(conversation), None),
+            FramesOf::Epoch(epoch) => (None, Some(epoch)),
         };
         let mut query = self.connection.prepare(&format!(
-            "{CONTENT} AND (?2 IS NULL OR conversation = ?2) AND (pack IS NOT NULL OR chunks IS NOT NULL) ORDER BY id"
+            "{CONTENT} AND (?2 IS NULL OR conversation = ?2) AND (?3 IS NULL OR epoch = ?3)
+             AND (pack IS NOT NULL OR chunks IS NOT NULL) ORDER BY id"
         ))?;
-        let rows = query.query_map(params![self.tenant, conversation], content_of)?;
+        let rows = query.query_map(params![self.tenant, conversation, epoch], content_of)?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

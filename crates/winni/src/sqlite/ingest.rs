@@ -22,11 +22,11 @@ impl Packing for Tables<'_> {
     }
 
     /// The write lock makes this number nobody else's, once a piece of it is in.
-    fn next_pack(&self) -> Result<i64> {
+    fn next_pack(&self, epoch: i32) -> Result<i64> {
         Ok(self
             .connection
             .prepare_cached("SELECT coalesce(max(pack), 0) + 1 FROM pack_piece WHERE tenant = ?1 AND epoch = ?2")?
-            .query_row(params![self.tenant, EPOCH], |row| row.get(0))?)
+            .query_row(params![self.tenant, epoch], |row| row.get(0))?)
     }
 
     fn insert_piece(&self, epoch: i32, pack: i64, piece: Piece) -> Result<()> {

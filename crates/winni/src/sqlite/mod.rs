@@ -12,6 +12,7 @@ mod exchanges;
 mod frames;
 mod indexing;
 mod ingest;
+pub(crate) mod moving;
 mod schema;
 mod search;
 mod stored;
@@ -67,10 +68,7 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)
-                    .map_err(|e| Error::Unavailable(format!("{}: {e}", folder.display())))?;
-            }
+            create_folder(&path)?;
             let writer = Writer::open(&path).map_err(|e| at_path(e, &path))?;
             Ok::<_, Error>((writer, path))
         });
@@ -118,6 +116,11 @@ impl SqliteStore {
         };
         tokio::task::spawn_blocking(reading).await.map_err(stopped)?
     }
+}
+
+fn create_folder(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|e| Error::Unavailable(format!("{}: {e}", folder.display())))
 }
 
 /// Ends when the store is dropped and its last job is done.

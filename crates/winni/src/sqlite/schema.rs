@@ -3,16 +3,17 @@
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use crate::store::{Error, Result};
 
 /// Numbered from 1, in order; PostgreSQL's have the same numbers. A released migration is never edited.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_record.sql"),
     include_str!("migrations/0002_stored.sql"),
     include_str!("migrations/0003_search.sql"),
     include_str!("migrations/0004_frames.sql"),
+    include_str!("migrations/0005_moving.sql"),
 ];
 
 /// How long a connection waits for another process that holds the lock.
@@ -87,6 +88,12 @@ fn migrate(connection: &mut Connection) -> Result<()> {
     transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()?;
     Ok(())
+}
+
+/// Whether a record was moved here, and if so whether it is whole.
+pub(super) fn moved(connection: &Connection) -> Result<Option<bool>> {
+    let mut query = connection.prepare("SELECT finished FROM moving WHERE tenant = ?1")?;
+    Ok(query.query_row([DEFAULT_TENANT], |row| row.get(0)).optional()?)
 }
 
 fn version(connection: &Connection) -> Result<i64> {

@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 use crate::store::Result;
 use crate::tables::{Content, ContentRow, Held, Lines, Location, MessageRow, Source};
 
-/// Everything is in one epoch until retention needs more.
+/// The epoch of everything that is recorded here, until retention needs more; what was moved here has brought its own.
 pub(super) const EPOCH: i32 = 0;
 
 /// The tables of one tenant, as a connection (or the transaction on it) sees them.
@@ -76,7 +76,7 @@ impl Content for Tables<'_> {
     fn content_row(&self, exchange: i64) -> Result<Option<ContentRow>> {
         let mut query = self.connection.prepare_cached(
             "SELECT pack, pack_offset, pack_length, request_form, request_data, request_base, response_form,
-                    response_data, digests, api
+                    response_data, digests, api, epoch
              FROM exchange WHERE tenant = ?1 AND id = ?2",
         )?;
         let row = query.query_row(params![self.tenant, exchange], |row| {
@@ -85,7 +85,7 @@ impl Content for Tables<'_> {
                 None => None,
             };
             Ok(ContentRow {
-                epoch: EPOCH,
+                epoch: row.get(10)?,
                 api: row.get(9)?,
                 envelope,
                 request_form: row.get(3)?,

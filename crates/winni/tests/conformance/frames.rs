@@ -10,7 +10,7 @@ use crate::lake::Lake;
 
 const AT: i64 = 1_795_343_900_000_000;
 
-fn frame(connection: Uuid, direction: Direction, at: i64, body: impl Into<Vec<u8>>) -> CapturedFrame {
+pub(crate) fn frame(connection: Uuid, direction: Direction, at: i64, body: impl Into<Vec<u8>>) -> CapturedFrame {
     CapturedFrame {
         id: Uuid::now_v7(),
         connection_id: connection,
@@ -27,13 +27,13 @@ fn frame(connection: Uuid, direction: Direction, at: i64, body: impl Into<Vec<u8
     }
 }
 
-fn call(id: u64, tool_use: &str) -> String {
+pub(crate) fn call(id: u64, tool_use: &str) -> String {
     json!({"jsonrpc":"2.0","id":id,"method":"tools/call","params":{"name":"dewey_search","arguments":{"query":"x"},
         "_meta":{"claudecode/toolUseId":tool_use}}})
     .to_string()
 }
 
-fn result(id: u64, text: &str) -> String {
+pub(crate) fn result(id: u64, text: &str) -> String {
     json!({"jsonrpc":"2.0","id":id,"result":{"content":[{"type":"text","text":text}],"isError":false}}).to_string()
 }
 

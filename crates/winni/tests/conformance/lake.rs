@@ -15,6 +15,20 @@ pub(crate) struct Database {
     pub(crate) folder: TempDir,
 }
 
+impl Database {
+    /// The URL, whichever the data folder is.
+    pub(crate) fn full_url(&self) -> String {
+        match self.is_sqlite() {
+            true => format!("sqlite:{}", self.folder.path().join(winni::DEFAULT_FILE).display()),
+            false => self.url.clone(),
+        }
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.url == "sqlite:"
+    }
+}
+
 pub(crate) fn sqlite() -> Database {
     Database { url: "sqlite:".into(), folder: tempfile::tempdir().unwrap() }
 }
@@ -29,7 +43,7 @@ pub(crate) struct Lake {
     pub(crate) database: Database,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) recorder: Uuid,
-    seq: u64,
+    pub(crate) seq: u64,
 }
 
 impl Lake {
@@ -49,6 +63,19 @@ impl Lake {
         self.seq += 1;
         self.store.append(Batch { recorder: self.recorder, items }).await.unwrap();
         id
+    }
+
+    /// Traffic that could not be recorded.
+    pub(crate) async fn gap(&mut self, exchanges: u64) {
+        let gap = Gap { from: Timestamp(1_795_343_000_000_000), until: Timestamp::now(), exchanges, bytes: 9 };
+        let items = vec![(self.seq, Item::Gap(gap))];
+        self.seq += 1;
+        self.store.append(Batch { recorder: self.recorder, items }).await.unwrap();
+    }
+
+    /// Goes on where the recorder's sequence is in the store.
+    pub(crate) async fn seq_from_store(&mut self) {
+        self.seq = self.store.watermark(self.recorder).await.unwrap().contiguous;
     }
 
     pub(crate) async fn keep_frame(&mut self, frame: CapturedFrame) {

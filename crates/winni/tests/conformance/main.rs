@@ -12,6 +12,7 @@ mod erasing;
 mod events;
 mod frames;
 mod lake;
+mod moving;
 mod search;
 mod sqlite_file;
 mod stored;
@@ -94,6 +95,12 @@ macro_rules! behaviours {
                 failures_and_silence_are_told,
                 messages_within_http_exchanges_are_found,
                 an_erased_conversation_takes_its_tool_calls_with_it,
+            }
+            moving {
+                a_record_moves_whole_and_goes_on,
+                a_second_move_finds_everything_there,
+                what_holds_something_else_is_no_destination,
+                an_interrupted_move_keeps_others_out_and_is_taken_up,
             }
             events {
                 exchanges_and_messages_of_both_kinds_are_told_once,

@@ -1,0 +1,332 @@
+//! Moving a record from one database to another, of whichever kind.
+//!
+//! Guaranteed: the destination is usable only once it holds all of the record: every row, compared one by one, and every
+//! body, rebuilt on both sides and compared. Ids, sequence numbers and erased places stay what they are. A move that was
+//! interrupted at any moment is taken up where it stood by the next one. The source is only read.
+//!
+//! Refused: a destination that holds anything else, and one that has gone on since a record was moved to it.
+//!
+//! Both sides are read in one order and merged, and what differs is written. So the first run, one that follows an
+//! interruption, and one that follows a change of the source are the same code.
+
+pub(crate) mod merge;
+pub(crate) mod tables;
+
+use std::path::{Path, PathBuf};
+
+use crate::model::Part;
+use crate::reading::BodyReader;
+use crate::store::{Error, Result};
+use crate::tables::Frames;
+use merge::{Difference, Of, differences};
+use tables::{Cell, Next, Row, TABLES, Table};
+
+/// What takes a page of rows and says whether it wants more.
+pub(crate) type Take<'t> = &'t mut dyn FnMut(Vec<Row>) -> Result<bool>;
+
+/// A record that is read. It sees one moment until it is refreshed.
+pub(crate) trait Reads: Send {
+    /// Sees what is there now.
+    fn refresh(&mut self) -> Result<()>;
+
+    fn about(&mut self) -> Result<About>;
+
+    /// Hands over what was asked for, in the order of its keys.
+    fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()>;
+}
+
+/// The destination of a move.
+pub(crate) trait Writes: Send {
+    /// Removes whatever is there of a record, and makes it the destination of the one with this key.
+    fn begin(&mut self, key: &[u8]) -> Result<()>;
+
+    /// Makes room for these epochs; nobody reads meanwhile.
+    fn prepare(&mut self, epochs: &[i32]) -> Result<()>;
+
+    /// Removes and adds rows in one transaction.
+    fn apply(&mut self, table: &Table, remove: &[Row], add: &[Row]) -> Result<()>;
+
+    /// Declares the record whole: others may use it. Its messages wait for the full-text index.
+    fn finish(&mut self, next: Next) -> Result<()>;
+}
+
+/// What a record is.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// The secret that its blocks are named with, and by which the record is known.
+    pub(crate) key: Vec<u8>,
+    /// Whether it was moved here, and if so whether it is whole.
+    pub(crate) moved: Option<bool>,
+    /// Those that hold anything.
+    pub(crate) epochs: Vec<i32>,
+    pub(crate) next: Next,
+}
+
+/// What a database says that somebody is moving a record to.
+pub(crate) fn unfinished() -> Error {
+    Error::Unavailable(
+        "a record is being moved here and is not whole yet; run iccm migrate-store again to finish it".into(),
+    )
+}
+
+/// Where a move is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Rows of this table are written.
+    Copying(&'static str),
+    /// Both sides are compared, row by row.
+    Comparing(&'static str),
+    /// The bodies of exchanges or messages are rebuilt on both sides and compared.
+    Rebuilding(&'static str),
+}
+
+/// What was moved, and found equal on both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Rows of each table.
+    pub rows: Vec<(&'static str, u64)>,
+    /// Exchanges whose heads and bodies were rebuilt on both sides.
+    pub exchanges: u64,
+    /// Messages of connections that were.
+    pub frames: u64,
+    /// Rows that this run wrote; none if everything was there.
+    pub written: u64,
+}
+
+/// Moves the record that one URL names to the database that another one does. Blocks.
+pub(crate) fn run(from: &str, to: &str, data_dir: &Path, told: &mut dyn FnMut(Step)) -> Result<Moved> {
+    if is_same(from, to, data_dir)? {
+        return Err(Error::Invalid("the source and the destination are the same database".into()));
+    }
+    let mut source = open_source(from, data_dir)?;
+    let record = source.about()?;
+    if record.moved == Some(false) {
+        return Err(Error::Invalid("the source is not whole: a record is still being moved to it".into()));
+    }
+    let (mut reads, mut writes) = open_destination(to, data_dir)?;
+    let there = reads.about()?;
+    let mut moving = Moving { source: &mut *source, reads: &mut *reads, writes: &mut *writes, told, written: 0 };
+    match there.moved {
+        _ if there.moved.is_some() && there.key != record.key => {
+            Err(Error::Invalid("the destination holds another record; name an empty database".into()))
+        }
+        Some(true) => moving.compare("the destination has gone on since the record was moved there"),
+        Some(false) => {
+            // Rows may have come to stand in each other's way since: then from the beginning.
+            match moving.copy() {
+                Err(Error::Damaged(_)) => moving.begin(&record.key)?,
+                copied => copied?,
+            }
+            moving.finish()
+        }
+        None => {
+            moving.must_be_empty()?;
+            moving.begin(&record.key)?;
+            moving.finish()
+        }
+    }
+}
+
+struct Moving<'m> {
+    source: &'m mut dyn Reads,
+    reads: &'m mut dyn Reads,
+    writes: &'m mut dyn Writes,
+    told: &'m mut dyn FnMut(Step),
+    written: u64,
+}
+
+/// What is written in one transaction, at most.
+const ROWS_TOGETHER: usize = 4_096;
+const BYTES_TOGETHER: usize = 4 * 1024 * 1024;
+
+impl Moving<'_> {
+    fn must_be_empty(&mut self) -> Result<()> {
+        for table in TABLES.iter().filter(|table| table.name != "total") {
+            let mut found = false;
+            self.reads.read(Of::Rows(table), &mut |rows| {
+                found |= !rows.is_empty();
+                Ok(false)
+            })?;
+            if found {
+                let why = format!("the destination already holds a record ({} is not empty)", table.name);
+                return Err(Error::Invalid(format!("{why}; name an empty database")));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, key: &[u8]) -> Result<()> {
+        self.reads.refresh()?;
+        self.writes.begin(key)?;
+        self.copy()
+    }
+
+    /// Makes the destination's rows those of the source.
+    fn copy(&mut self) -> Result<()> {
+        self.reads.refresh()?;
+        self.writes.prepare(&self.source.about()?.epochs)?;
+        for table in &TABLES {
+            (self.told)(Step::Copying(table.name));
+            let mut changes = Changes { writes: self.writes, table, remove: Vec::new(), add: Vec::new(), bytes: 0 };
+            let written = &mut self.written;
+            differences(Of::Rows(table), self.source, self.reads, |difference| {
+                *written += 1;
+                match difference {
+                    Difference::Missing(row) => changes.push(None, Some(row)),
+                    Difference::Changed(row) => changes.push(Some(row.clone()), Some(row)),
+                    Difference::Extra(row) => changes.push(Some(row), None),
+                }
+            })?;
+            changes.write()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Moved> {
+        let moved = self.compare("the source has changed meanwhile; stop what records into it and run it again")?;
+        self.writes.finish(self.source.about()?.next)?;
+        Ok(moved)
+    }
+
+    /// Compares everything there is, as it is now.
+    fn compare(&mut self, otherwise: &str) -> Result<Moved> {
+        self.source.refresh()?;
+        self.reads.refresh()?;
+        let mut moved = Moved { written: self.written, ..Moved::default() };
+        for table in &TABLES {
+            (self.told)(Step::Comparing(table.name));
+            moved.rows.push((table.name, self.equal(Of::Rows(table), otherwise)?));
+        }
+        (self.told)(Step::Rebuilding("exchange"));
+        moved.exchanges = self.equal(Of::Exchanges, otherwise)?;
+        (self.told)(Step::Rebuilding("frame"));
+        moved.frames = self.equal(Of::Frames, otherwise)?;
+        Ok(moved)
+    }
+
+    fn equal(&mut self, of: Of<'_>, otherwise: &str) -> Result<u64> {
+        differences(of, self.source, self.reads, |difference| {
+            let (what, row) = match &difference {
+                Difference::Missing(row) => ("missing", row),
+                Difference::Changed(row) => ("another", row),
+                Difference::Extra(row) => ("not in the source", row),
+            };
+            let number = match row.first() {
+                Some(Cell::Integer(number)) => format!(" {number}"),
+                _ => String::new(),
+            };
+            Err(Error::Invalid(format!("{otherwise} ({}{number} of the destination is {what})", of.name())))
+        })
+    }
+}
+
+/// Rows that are to be written together.
+struct Changes<'m> {
+    writes: &'m mut dyn Writes,
+    table: &'m Table,
+    remove: Vec<Row>,
+    add: Vec<Row>,
+    bytes: usize,
+}
+
+impl Changes<'_> {
+    fn push(&mut self, remove: Option<Row>, add: Option<Row>) -> Result<()> {
+        self.bytes += add.iter().flatten().map(Cell::size).sum::<usize>();
+        self.remove.extend(remove);
+        self.add.extend(add);
+        match self.bytes >= BYTES_TOGETHER || self.add.len() + self.remove.len() >= ROWS_TOGETHER {
+            true => self.write(),
+            false => Ok(()),
+        }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        if !self.add.is_empty() || !self.remove.is_empty() {
+            self.writes.apply(self.table, &self.remove, &self.add)?;
+        }
+        self.remove.clear();
+        self.add.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// The parts of an exchange.
+const PARTS: [Part; 4] = [Part::RequestHead, Part::RequestBody, Part::ResponseHead, Part::ResponseBody];
+
+/// Rebuilds exchanges: number and digest of each. What was erased has a digest, too.
+pub(crate) fn rebuilt_exchanges(tables: &dyn Frames, exchanges: &[i64]) -> Result<Vec<Row>> {
+    tables.expect_content(exchanges)?;
+    let mut bodies = BodyReader::new(tables);
+    let mut rows = Vec::with_capacity(exchanges.len());
+    for &exchange in exchanges {
+        let mut all = blake3::Hasher::new();
+        for part in PARTS {
+            let mut digest = Digest::default();
+            let is_there = bodies.part(exchange, part, &mut digest)?;
+            all.update(&[u8::from(is_there)]).update(digest.0.finalize().as_bytes());
+        }
+        rows.push(vec![Cell::Integer(exchange), Cell::Bytes(all.finalize().as_bytes().to_vec())]);
+    }
+    Ok(rows)
+}
+
+/// Rebuilds messages of connections in the same way.
+pub(crate) fn rebuilt_frames(tables: &dyn Frames, frames: &[i64]) -> Result<Vec<Row>> {
+    let mut rows = Vec::with_capacity(frames.len());
+    for &frame in frames {
+        let mut digest = Digest::default();
+        let is_there = crate::reading::frames::body(tables, frame, &mut digest)?;
+        let mut all = blake3::Hasher::new();
+        all.update(&[u8::from(is_there)]).update(digest.0.finalize().as_bytes());
+        rows.push(vec![Cell::Integer(frame), Cell::Bytes(all.finalize().as_bytes().to_vec())]);
+    }
+    Ok(rows)
+}
+
+/// Takes bytes and keeps their digest.
+#[derive(Default)]
+struct Digest(blake3::Hasher);
+
+impl std::io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open_source(url: &str, data_dir: &Path) -> Result<Box<dyn Reads>> {
+    if crate::is_postgres(url) {
+        return Ok(Box::new(crate::postgres::moving::open_source(url)?));
+    }
+    let path = crate::sqlite_path(url, data_dir)?;
+    if !path.exists() {
+        return Err(Error::Invalid(format!("there is no record in {}", path.display())));
+    }
+    Ok(Box::new(crate::sqlite::moving::open_source(&path)?))
+}
+
+fn open_destination(url: &str, data_dir: &Path) -> Result<(Box<dyn Reads>, Box<dyn Writes>)> {
+    if crate::is_postgres(url) {
+        let (reads, writes) = crate::postgres::moving::open_destination(url)?;
+        return Ok((Box::new(reads), Box::new(writes)));
+    }
+    let (reads, writes) = crate::sqlite::moving::open_destination(&crate::sqlite_path(url, data_dir)?)?;
+    Ok((Box::new(reads), Box::new(writes)))
+}
+
+fn is_same(from: &str, to: &str, data_dir: &Path) -> Result<bool> {
+    match (crate::is_postgres(from), crate::is_postgres(to)) {
+        (true, true) => Ok(from == to),
+        (false, false) => {
+            let file = |url| Ok::<PathBuf, Error>(crate::sqlite_path(url, data_dir)?);
+            let resolved = |path: PathBuf| path.canonicalize().unwrap_or(path);
+            Ok(resolved(file(from)?) == resolved(file(to)?))
+        }
+        _ => Ok(false),
+    }
+}
