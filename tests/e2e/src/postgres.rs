@@ -5,7 +5,7 @@
 //! what to install.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -145,11 +145,30 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Runs SQL in a transaction that stays open, locks and all, until what is returned is dropped.
+    pub fn hold(&self, database: &Database, sql: &str) -> Held {
+        let mut command = self.client(&database.name);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut psql = command.spawn().expect("psql starts");
+        let stdin = psql.stdin.as_mut().expect("its standard input");
+        writeln!(stdin, "BEGIN; {sql}; SELECT 'held';").expect("psql reads");
+        let mut said = String::new();
+        BufReader::new(psql.stdout.as_mut().expect("its output")).read_line(&mut said).expect("psql answers");
+        assert_eq!(said.trim(), "held", "{sql}");
+        Held(psql)
+    }
+
     fn psql(&self, database: &str, sql: &str) -> Command {
+        let mut command = self.client(database);
+        command.stdin(Stdio::null()).args(["-c", sql]);
+        command
+    }
+
+    fn client(&self, database: &str) -> Command {
         let mut command = Command::new(program("psql"));
-        command.env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", "10").stdin(Stdio::null());
+        command.env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", "10");
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
-        command.args(["-U", USER, "-d", database, "-c", sql]);
+        command.args(["-U", USER, "-d", database]);
         command
     }
 
@@ -181,6 +200,17 @@ impl Drop for Cluster {
         self.end_keeper("remove\n");
         // Also where no server was started.
         drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// A transaction that is open.
+#[derive(Debug)]
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.kill().expect("psql is ours");
+        self.0.wait().expect("psql ends");
     }
 }
 

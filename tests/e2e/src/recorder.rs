@@ -67,6 +67,12 @@ impl Place {
         self
     }
 
+    /// The same place as it was made.
+    pub fn without_arguments(mut self) -> Self {
+        self.arguments.clear();
+        self
+    }
+
     /// The same place with a further variable for every recorder.
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));

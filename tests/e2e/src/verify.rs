@@ -163,3 +163,32 @@ fn bodies_are_whole(place: &Place, got: &[Got]) {
         }
     });
 }
+
+/// Fails unless both databases answer every reading command alike.
+pub fn answers_are_equal(place: &Place, one: &str, other: &str) {
+    let (ones, others) = (answers(place, one), answers(place, other));
+    for (one, other) in ones.iter().zip(&others) {
+        assert_eq!(one, other);
+    }
+    assert_eq!(ones.len(), others.len());
+}
+
+/// Everything that the reading commands say of the record in a database. Its ranks are its own; hits come sorted.
+pub fn answers(place: &Place, database: &str) -> Vec<Value> {
+    let with = |words: &[&str]| place.json_lines(&[words, &["--database", database]].concat());
+    let mut all = with(&["exchanges"]);
+    for conversation in with(&["conversations", "--limit", "1000"]) {
+        let id = conversation["id"].as_str().expect("an id").to_owned();
+        let shown = place.run(["show", &id, "--format", "json", "--database", database]).text();
+        all.extend([conversation, serde_json::from_str(&shown).expect("JSON")]);
+    }
+    all.extend(with(&["frames"]));
+    for query in ["answer", "\"the answer\"", "role:user please*", "tool:Read", "the -answer", "has:error"] {
+        let mut hits = with(&["search", query, "--limit", "1000"]);
+        hits.sort_by_key(|hit| hit["message_id"].as_str().map(str::to_owned));
+        hits.iter_mut().for_each(|hit| hit["rank"] = Value::Null);
+        all.extend(hits);
+    }
+    all.extend(with(&["stats"]));
+    all
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use e2e::claude::{Home, NEWEST};
 use e2e::fake_api::FakeApi;
 use e2e::mcp::Mcp;
+use e2e::postgres::Cluster;
 use e2e::process::{self, Running};
 use e2e::recorder::Place;
 use rustix::process::Signal;
@@ -87,6 +88,26 @@ fn the_typescript_sdk_calls_all_tools_over_both_transports() {
         let did = run_client(Path::new("node"), &[&script("typescript.mjs"), &url, folder.to_str().unwrap()]);
         assert_eq!(did["tools"], 11, "{url}");
     }
+    dewey.stop();
+}
+
+#[test]
+fn dewey_keeps_in_postgresql_what_it_is_given() {
+    let cluster = Cluster::start(&["fsync=off"]);
+    let database = cluster.database();
+    let dewey = Dewey::at(Place::new().with_arguments(&["--database", database.url()]));
+    let folder = clients().join("typescript");
+    for url in [dewey.websocket_url(), dewey.url.clone()] {
+        let did = run_client(Path::new("node"), &[&script("typescript.mjs"), &url, folder.to_str().unwrap()]);
+        assert_eq!(did["tools"], 11, "{url}");
+    }
+    let message = json!({"conversation_id": dewey.begin(), "role": "user", "content": "an albatross in a cluster"});
+    dewey.mcp.call("dewey_store_message", &message).json();
+    let found =
+        e2e::wait::until("what was stored to be found", || dewey.place.json_lines(&["search", "albatross"]).pop());
+    assert_eq!(found["conversation_id"], message["conversation_id"]);
+    let rows = cluster.sql(database.name(), "SELECT count(*) FROM iccm.message");
+    assert_eq!(rows, "1", "what the clients stored they have deleted, too");
     dewey.stop();
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use e2e::claude::{Home, MIDDLE, NEWEST, OLDEST};
 use e2e::fake_api::FakeApi;
 use e2e::fake_api::log::{Entry, Sent};
+use e2e::postgres::{Cluster, PASSWORD};
 use e2e::recorder::Place;
-use e2e::verify::{key_is_nowhere, line_after, record_equals_log, turns_are};
+use e2e::verify::{answers_are_equal, key_is_nowhere, line_after, record_equals_log, turns_are};
 use serde_json::Value;
 
 /// A home, a model and a record.
@@ -18,7 +19,11 @@ struct Scene {
 
 impl Scene {
     fn new(version: &str) -> Self {
-        Self { api: FakeApi::start(), place: Place::new(), home: Home::new(version) }
+        Self::at(Place::new(), version)
+    }
+
+    fn at(place: Place, version: &str) -> Self {
+        Self { api: FakeApi::start(), place, home: Home::new(version) }
     }
 
     /// Runs a script through `iccm run`; gives the session's id.
@@ -68,8 +73,7 @@ fn conversation_of(pairs: &[(Value, Entry)], entry: &Entry) -> String {
     pair.0["conversation_id"].as_str().unwrap_or_else(|| panic!("no conversation: {}", pair.0)).to_owned()
 }
 
-fn a_long_session_with_a_sub_agent_is_on_record_whole(version: &str) {
-    let scene = Scene::new(version);
+fn a_long_session_with_a_sub_agent_is_on_record_whole(scene: &Scene, version: &str) {
     let session = scene.run("long", &[]);
     let pairs = scene.check();
     for (exchange, entry) in pairs.iter().filter(|(_, entry)| entry.method == "POST") {
@@ -97,17 +101,39 @@ fn a_long_session_with_a_sub_agent_is_on_record_whole(version: &str) {
 
 #[test]
 fn fifteen_turns_with_a_sub_agent_of_2_1_330_are_on_record_whole() {
-    a_long_session_with_a_sub_agent_is_on_record_whole(NEWEST);
+    a_long_session_with_a_sub_agent_is_on_record_whole(&Scene::new(NEWEST), NEWEST);
 }
 
 #[test]
 fn fifteen_turns_with_a_sub_agent_of_2_1_197_are_on_record_whole() {
-    a_long_session_with_a_sub_agent_is_on_record_whole(MIDDLE);
+    a_long_session_with_a_sub_agent_is_on_record_whole(&Scene::new(MIDDLE), MIDDLE);
 }
 
 #[test]
 fn fifteen_turns_with_a_sub_agent_of_2_0_5_are_on_record_whole() {
-    a_long_session_with_a_sub_agent_is_on_record_whole(OLDEST);
+    a_long_session_with_a_sub_agent_is_on_record_whole(&Scene::new(OLDEST), OLDEST);
+}
+
+/// Through `iccm run` and `iccm up`; and what PostgreSQL then answers, SQLite answers of the same record, too.
+#[test]
+fn sessions_of_2_1_330_are_on_record_in_postgresql_as_they_are_in_sqlite() {
+    let cluster = Cluster::start(&["fsync=off"]);
+    let database = cluster.database();
+    let scene = Scene::at(Place::new().with_arguments(&["--database", database.url()]), NEWEST);
+    a_long_session_with_a_sub_agent_is_on_record_whole(&scene, NEWEST);
+    let up = scene.place.recorder("up", &scene.api.url(), &[]);
+    let run = scene.home.ask_directly(&up.url(), &scene.home.prompt("tools"), &[]);
+    assert_eq!(run.result()["result"], "Both tools have run.");
+    let pairs = scene.check();
+    let id = conversation_of(&pairs, &scene.last("tools"));
+    turns_are(&scene.place.show(&id), &line_after(&scene.last("tools")));
+    up.stop();
+    assert_eq!(scene.place.files_with(PASSWORD.as_bytes()), [""; 0].map(std::path::PathBuf::from));
+
+    let place = scene.place.without_arguments();
+    let file = format!("sqlite:{}", place.folder().join("moved.db").display());
+    place.run(["migrate-store", "--from", database.url(), "--to", &file]);
+    answers_are_equal(&place, database.url(), &file);
 }
 
 fn a_session_goes_on_and_forks(version: &str) {

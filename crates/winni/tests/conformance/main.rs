@@ -8,6 +8,7 @@
 mod agent;
 mod captured;
 mod contexts;
+mod differential;
 mod erasing;
 mod events;
 mod frames;
