@@ -155,6 +155,7 @@ mod tests {
     use super::*;
     use crate::postgres::address::Address;
     use crate::postgres::connection::Limits;
+    use crate::store::Store;
 
     fn connect() -> (e2e::postgres::Database, Connection) {
         let database = e2e::postgres::shared().database();
@@ -196,6 +197,28 @@ mod tests {
             connection.query_one("SELECT to_regclass('iccm.half_done') IS NOT NULL", &[]).unwrap().get(0);
         assert!(!exists);
         migrate(&connection).unwrap();
+    }
+
+    /// What the newer program could not do leaves the older one, which runs meanwhile or starts again, as it was.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_old_version_works_beside_and_after_a_failed_migration() {
+        let database = e2e::postgres::shared().database();
+        let running = crate::PostgresStore::open(database.url()).await.unwrap();
+        running.set_startup_context("a".into(), "one".into(), true).await.unwrap();
+        let address = Address::parse(database.url()).unwrap();
+        let failing = tokio::task::spawn_blocking(move || {
+            let connection = Connection::open(&address, Limits::WRITING)?;
+            let broken =
+                "ALTER TABLE startup_context RENAME TO renamed; ALTER TABLE message DROP COLUMN turn; SELECT 1/0";
+            migrate_with(&connection, &[&MIGRATIONS[..], &[broken]].concat())
+        });
+        assert!(failing.await.unwrap().is_err());
+        let again = crate::PostgresStore::open(database.url()).await.unwrap();
+        for (store, version) in [(&running, 2), (&again, 3)] {
+            let set = store.set_startup_context("a".into(), "more".into(), true).await.unwrap();
+            assert_eq!(set.version, version);
+            assert_eq!(store.startup_context(None).await.unwrap(), Some(set));
+        }
     }
 
     #[test]

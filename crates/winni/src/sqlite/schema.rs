@@ -64,7 +64,11 @@ fn configure(connection: &Connection) -> Result<()> {
 
 /// Several processes may open a new file at once: the version is read again under the write lock.
 fn migrate(connection: &mut Connection) -> Result<()> {
-    let known = MIGRATIONS.len() as i64;
+    migrate_with(connection, &MIGRATIONS)
+}
+
+fn migrate_with(connection: &mut Connection, migrations: &[&str]) -> Result<()> {
+    let known = migrations.len() as i64;
     if version(connection)? == known {
         return Ok(());
     }
@@ -73,7 +77,7 @@ fn migrate(connection: &mut Connection) -> Result<()> {
     if found > known {
         return Err(Error::TooNew { found, known });
     }
-    for migration in &MIGRATIONS[found as usize..] {
+    for migration in &migrations[found as usize..] {
         transaction.execute_batch(migration)?;
     }
     if found == 0 {
@@ -98,4 +102,30 @@ pub(super) fn moved(connection: &Connection) -> Result<Option<bool>> {
 
 fn version(connection: &Connection) -> Result<i64> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    /// What the newer program could not do leaves the older one, which runs meanwhile or starts again, as it was.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_old_version_works_beside_and_after_a_failed_migration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("iccm.db");
+        let running = crate::SqliteStore::open(&path).await.unwrap();
+        running.set_startup_context("a".into(), "one".into(), true).await.unwrap();
+        let broken =
+            "ALTER TABLE startup_context RENAME TO renamed; ALTER TABLE message DROP COLUMN role; SELECT nothing";
+        let mut connection = Connection::open(&path).unwrap();
+        assert!(migrate_with(&mut connection, &[&MIGRATIONS[..], &[broken]].concat()).is_err());
+        drop(connection);
+        let again = crate::SqliteStore::open(&path).await.unwrap();
+        for (store, version) in [(&running, 2), (&again, 3)] {
+            let set = store.set_startup_context("a".into(), "more".into(), true).await.unwrap();
+            assert_eq!(set.version, version);
+            assert_eq!(store.startup_context(None).await.unwrap(), Some(set));
+        }
+    }
 }
