@@ -48,6 +48,17 @@ pub async fn open(url: &str, data_dir: &Path) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(SqliteStore::open(&sqlite_path(url, data_dir)?).await?))
 }
 
+/// Opens a database as [`open`] does, to read: in PostgreSQL a role that may only read can do this.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_for_reading(url: &str, data_dir: &Path) -> Result<Arc<dyn Store>> {
+    match is_postgres(url) {
+        true => Ok(Arc::new(PostgresStore::open_for_reading(url).await?)),
+        false => open(url, data_dir).await,
+    }
+}
+
 /// Moves the record that one URL names to the database that another one does, which holds nothing else, and compares both
 /// row by row and body by body. An interrupted move is taken up where it stood. `told` hears where the move is.
 ///

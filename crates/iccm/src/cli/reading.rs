@@ -22,7 +22,7 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         }
         bail!("nothing recorded yet in {}; run: iccm run -- claude", data_dir.display());
     }
-    winni::open(&config.database_url.value, data_dir).await.context("cannot open the record")
+    winni::open_for_reading(&config.database_url.value, data_dir).await.context("cannot open the record")
 }
 
 /// The conversation with this id, or with the only id that begins so.

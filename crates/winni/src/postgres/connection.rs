@@ -32,19 +32,35 @@ const GRACE: Duration = Duration::from_secs(15);
 pub(super) struct Limits {
     pub(super) statement: Duration,
     pub(super) lock: Duration,
+    /// Whether a statement is planned anew for each of its values. That takes longer than finding a row by its key; a search
+    /// is worth it.
+    pub(super) plans_anew: bool,
 }
 
 impl Limits {
     /// For reading: whoever asked is waiting.
-    pub(super) const READING: Limits = Limits { statement: Duration::from_secs(30), lock: Duration::from_secs(10) };
+    pub(super) const READING: Limits =
+        Limits { statement: Duration::from_secs(30), lock: Duration::from_secs(10), plans_anew: true };
     /// For writing, erasing and migrating, which may have to wait for other writers.
-    pub(super) const WRITING: Limits = Limits { statement: Duration::from_secs(120), lock: Duration::from_secs(30) };
+    pub(super) const WRITING: Limits =
+        Limits { statement: Duration::from_secs(120), lock: Duration::from_secs(30), plans_anew: false };
 }
+
+/// Each statement is planned once, and no plan reads a whole table.
+const BY_KEY: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off";
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A value of a row that is to be added.
 pub(super) type Value = Box<dyn ToSql + Sync>;
+
+/// How rows are added to a table.
+pub(super) struct Copy<'c> {
+    /// `COPY table (columns) FROM STDIN (FORMAT binary)`
+    pub(super) sql: &'c str,
+    /// Of the columns.
+    pub(super) types: &'c [Type],
+}
 
 /// A connection.
 pub(super) struct Connection {
@@ -73,10 +89,12 @@ impl Connection {
             client
                 .batch_execute(&format!(
                     "SET search_path = iccm; SET timezone = 'UTC'; SET client_min_messages = warning;
-                     SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+                     SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {};
+                     {}",
                     limits.statement.as_millis(),
                     limits.lock.as_millis(),
                     patience.as_millis(),
+                    if limits.plans_anew { "" } else { BY_KEY },
                 ))
                 .await?;
             Ok::<_, Error>(client)
@@ -115,21 +133,26 @@ impl Connection {
         self.wait(self.client.batch_execute(sql))
     }
 
-    /// Adds rows in binary form. `copy`: `COPY table (columns) FROM STDIN (FORMAT binary)`.
-    pub(super) fn copy(&self, copy: &str, types: &[Type], rows: &[Vec<Value>]) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
+    /// Adds rows in binary form.
+    pub(super) fn copy(&self, copy: &Copy<'_>, rows: &[Vec<Value>]) -> Result<()> {
+        self.copy_all(&[(copy, rows)])
+    }
+
+    /// Adds rows to several tables, in order; none waits for the answer to the one before.
+    pub(super) fn copy_all(&self, copies: &[(&Copy<'_>, &[Vec<Value>])]) -> Result<()> {
+        let mut copying = Vec::with_capacity(copies.len());
+        for (copy, rows) in copies.iter().filter(|(_, rows)| !rows.is_empty()) {
+            let statement = self.statement(copy.sql)?;
+            copying.push(async move {
+                let sink = self.client.copy_in(&statement).await?;
+                let mut writer = pin!(BinaryCopyInWriter::new(sink, copy.types));
+                for row in *rows {
+                    writer.as_mut().write_raw(row.iter().map(|value| &**value)).await?;
+                }
+                writer.finish().await
+            });
         }
-        let statement = self.statement(copy)?;
-        self.wait(async {
-            let sink = self.client.copy_in(&statement).await?;
-            let mut writer = pin!(BinaryCopyInWriter::new(sink, types));
-            for row in rows {
-                writer.as_mut().write_raw(row.iter().map(|value| &**value)).await?;
-            }
-            writer.finish().await
-        })?;
-        Ok(())
+        self.wait(futures_util::future::try_join_all(copying)).map(|_| ())
     }
 
     /// Asks several things at once: the server gets all of them before it answers the first.

@@ -14,8 +14,21 @@ use crate::model::Outcome;
 use crate::search::document::{Document, FIELDS};
 use crate::store::Result;
 
+/// What the index is to hold of a message, as it will be written.
+pub(super) struct Ready {
+    entry: Entry,
+    vectors: Vec<String>,
+}
+
+impl Ready {
+    fn of(entry: Entry) -> Self {
+        let vectors = entry.place.as_ref().map(|place| vectors(&entry.document, place)).unwrap_or_default();
+        Self { entry, vectors }
+    }
+}
+
 /// Reads up to `max` waiting messages. The writing thread is not asked: it has traffic to store.
-pub(super) fn waiting(snapshot: &Snapshot<'_>, fresh: &Fresh, max: usize) -> Result<Vec<Entry>> {
+pub(super) fn waiting(snapshot: &Snapshot<'_>, fresh: &Fresh, max: usize) -> Result<Vec<Ready>> {
     let max = i64::try_from(max).unwrap_or(i64::MAX);
     let rows = snapshot.connection.query(
         "SELECT message FROM message_unindexed WHERE tenant = $1 ORDER BY message LIMIT $2",
@@ -23,7 +36,8 @@ pub(super) fn waiting(snapshot: &Snapshot<'_>, fresh: &Fresh, max: usize) -> Res
     )?;
     let messages: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
     let mut places = places(snapshot.connection, snapshot.tenant, &messages)?;
-    entries(snapshot, fresh, messages.into_iter().map(|message| (message, places.remove(&message))).collect())
+    let waiting = messages.into_iter().map(|message| (message, places.remove(&message))).collect();
+    Ok(entries(snapshot, fresh, waiting)?.into_iter().map(Ready::of).collect())
 }
 
 /// A conversation's title, of `conversation c JOIN session s`: an agent names its session, which is then what its main
@@ -38,10 +52,11 @@ fn places(connection: &Connection, tenant: i64, messages: &[i64]) -> Result<Hash
                                       AND b.conversation = m.conversation AND b.turn < m.turn)
                      THEN {TITLE} END,
                 coalesce(x.outcome <> $3 OR x.status >= 400, false), {HELD_COLUMNS}
-         FROM message m JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation
-         JOIN session s ON s.tenant = c.tenant AND s.id = c.session
-         LEFT JOIN exchange x ON x.tenant = m.tenant AND x.id = m.exchange
-         WHERE m.tenant = $1 AND m.id = ANY($2)"
+         FROM unnest($2::bigint[]) AS w (id)
+         CROSS JOIN LATERAL (SELECT * FROM message WHERE tenant = $1 AND id = w.id OFFSET 0) m
+         CROSS JOIN LATERAL (SELECT * FROM conversation WHERE tenant = $1 AND id = m.conversation OFFSET 0) c
+         CROSS JOIN LATERAL (SELECT title FROM session WHERE tenant = $1 AND id = c.session OFFSET 0) s
+         LEFT JOIN LATERAL (SELECT outcome, status FROM exchange WHERE tenant = $1 AND id = m.exchange OFFSET 0) x ON true"
     );
     let rows = connection.query(&sql, &[&tenant, &messages, &(Outcome::Complete as i16)])?;
     let place = |row: &tokio_postgres::Row| {
@@ -61,23 +76,24 @@ fn places(connection: &Connection, tenant: i64, messages: &[i64]) -> Result<Hash
 
 /// Puts entries into the index, of messages that are still what they were when they were read; others wait for the next
 /// time.
-pub(super) fn index(batch: &Batch<'_>, read: &[Entry]) -> Result<usize> {
+pub(super) fn index(batch: &Batch<'_>, read: &[Ready]) -> Result<usize> {
     let (connection, tenant) = (batch.sql()?, batch.tenant());
-    let messages: Vec<i64> = read.iter().map(|entry| entry.message).collect();
+    let messages: Vec<i64> = read.iter().map(|ready| ready.entry.message).collect();
     let now = places(connection, tenant, &messages)?;
-    let same: Vec<i64> = read.iter().filter(|e| now.get(&e.message) == e.place.as_ref()).map(|e| e.message).collect();
+    let is_same = |ready: &&Ready| now.get(&ready.entry.message) == ready.entry.place.as_ref();
+    let same: Vec<i64> = read.iter().filter(is_same).map(|ready| ready.entry.message).collect();
     let rows = connection.query(
-        "DELETE FROM message_unindexed WHERE tenant = $1 AND message = ANY($2) RETURNING message",
+        "DELETE FROM message_unindexed u USING unnest($2::bigint[]) AS w (id)
+         WHERE u.tenant = $1 AND u.message = w.id RETURNING u.message",
         &[&tenant, &same],
     )?;
     let waited: std::collections::HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
     let (mut ids, mut parts, mut words) = (Vec::new(), Vec::new(), Vec::new());
-    for entry in read.iter().filter(|e| waited.contains(&e.message)) {
-        let Some(place) = &entry.place else { continue };
-        for (part, vector) in vectors(&entry.document, place).into_iter().enumerate() {
+    for Ready { entry, vectors } in read.iter().filter(|ready| waited.contains(&ready.entry.message)) {
+        for (part, vector) in vectors.iter().enumerate() {
             ids.push(entry.message);
             parts.push(part as i32);
-            words.push(vector);
+            words.push(vector.as_str());
         }
     }
     connection.execute(

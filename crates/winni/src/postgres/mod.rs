@@ -20,6 +20,7 @@ mod places;
 mod schema;
 mod search;
 mod snapshot;
+mod statistics;
 mod stored;
 mod tls;
 mod value;
@@ -87,7 +88,29 @@ impl PostgresStore {
         let address = Arc::new(Address::parse(url)?);
         let at = address.clone();
         let opened = tokio::task::spawn_blocking(move || Writer::open(at.clone()).map_err(|e| at_address(e, &at)));
-        let writer = opened.await.map_err(stopped)??;
+        Self::with(opened.await.map_err(stopped)??, address)
+    }
+
+    /// Connects to read. A role that may not write can do this, unless the schema has to be created or updated. The first
+    /// call that writes makes a connection for that.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_for_reading(url: &str) -> Result<Self> {
+        let address = Arc::new(Address::parse(url)?);
+        let at = address.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let connection = Connection::open(&at, Limits::READING)?;
+            Ok((schema::is_usable(&connection)?, connection))
+        });
+        let looked = looked.await.map_err(stopped)?.map_err(|e: Error| at_address(e, &address))?;
+        let (true, connection) = looked else { return Self::open(url).await };
+        let store = Self::with(Writer::unopened(address.clone()), address)?;
+        store.readers.keep(connection);
+        Ok(store)
+    }
+
+    fn with(writer: Writer, address: Arc<Address>) -> Result<Self> {
         let fresh = writer.fresh.clone();
         let (jobs, queue) = mpsc::channel(WRITER_QUEUE);
         std::thread::Builder::new()
@@ -251,9 +274,13 @@ impl Readers {
         let done = connection.transaction(begin, || work(&Snapshot::new(&connection, DEFAULT_TENANT)));
         let is_usable = connection.is_usable();
         if is_usable {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            self.keep(connection);
         }
         (done, is_usable)
+    }
+
+    fn keep(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
 
@@ -289,7 +316,7 @@ impl Store for PostgresStore {
     }
 
     async fn watermark(&self, recorder: Uuid) -> Result<Watermark> {
-        self.write(move |writer| writer.watermark(recorder)).await
+        self.read(move |snapshot| batch::watermark(snapshot, recorder)).await
     }
 
     async fn index_pending(&self, max: usize) -> Result<usize> {

@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::address::Address;
 use super::at_address;
-use super::connection::{Connection, Limits, Value};
+use super::connection::{Connection, Copy, Limits, Value};
 use super::error::damaged;
 use super::schema::{self, DEFAULT_TENANT};
 use super::snapshot::Snapshot;
+use super::statistics;
 use super::value::{given, stored, text_key};
 use crate::model::Timestamp;
 use crate::moving::merge::Of;
@@ -23,7 +24,8 @@ use crate::store::Result;
 const REBUILT_TOGETHER: usize = 128;
 
 /// A statement that touches a whole table may take as long as the table is large.
-const LIMITS: Limits = Limits { statement: Duration::from_secs(3_600), lock: Duration::from_secs(30) };
+const LIMITS: Limits =
+    Limits { statement: Duration::from_secs(3_600), lock: Duration::from_secs(30), plans_anew: true };
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -173,7 +175,7 @@ impl Writes for Writer {
             let columns = table.columns.iter().map(|column| column.name);
             let columns: Vec<&str> = columns.chain(table.digests.iter().map(|(digest, _)| *digest)).collect();
             let copy = format!("COPY {} (tenant, {}) FROM STDIN (FORMAT binary)", table.name, columns.join(", "));
-            connection.copy(&copy, &types_of(table), &rows)
+            connection.copy(&Copy { sql: &copy, types: &types_of(table) }, &rows)
         })
     }
 
@@ -204,7 +206,7 @@ impl Writes for Writer {
             Ok(())
         })?;
         // Plans that were made for empty tables are no good.
-        TABLES.iter().try_for_each(|table| connection.batch(&format!("ANALYZE {}", table.name)))
+        statistics::analyze(connection)
     }
 }
 

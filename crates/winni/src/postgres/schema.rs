@@ -106,6 +106,18 @@ fn version(connection: &Connection) -> Result<i64> {
     row.map(|row| row.get(0)).ok_or_else(|| damaged("iccm.schema_version is empty"))
 }
 
+/// Whether a reader can begin: the schema is this program's, and the record whole.
+pub(super) fn is_usable(connection: &Connection) -> Result<bool> {
+    let (found, known) = (version(connection)?, MIGRATIONS.len() as i64);
+    if found > known {
+        return Err(Error::TooNew { found, known });
+    }
+    if found == known && moved(connection)? == Some(false) {
+        return Err(crate::moving::unfinished());
+    }
+    Ok(found == known)
+}
+
 /// Whether a record was moved here, and if so whether it is whole.
 pub(super) fn moved(connection: &Connection) -> Result<Option<bool>> {
     let row = connection.query_opt("SELECT finished FROM moving WHERE tenant = $1", &[&DEFAULT_TENANT])?;

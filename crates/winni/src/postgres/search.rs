@@ -60,9 +60,7 @@ impl Matching {
                 (false, false) => wanted.push(mark),
             }
         }
-        let mut from = String::from(
-            "FROM message m JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation WHERE m.tenant = $1",
-        );
+        let mut from = String::from("FROM message m WHERE m.tenant = $1");
         if wanted.is_empty() {
             let roles: Vec<String> = (0..Role::ALL.len()).map(|role| marked(&role_mark(role))).collect();
             wanted.push(roles.join(" | "));
@@ -172,7 +170,7 @@ fn mark(snapshot: &Snapshot<'_>, filter: &Filter) -> Result<Option<String>> {
     }))
 }
 
-/// A condition on the rows of messages and conversations.
+/// A condition on the rows of messages.
 fn narrowed(snapshot: &Snapshot<'_>, condition: &Condition) -> Result<String> {
     let not = if condition.excluded { "NOT " } else { "" };
     // Microseconds as a number: a moment that a timestamp cannot hold is before or after all that it can.
@@ -188,13 +186,17 @@ fn narrowed(snapshot: &Snapshot<'_>, condition: &Condition) -> Result<String> {
                 |name| model_matches(name, wanted),
             )?;
             format!(
-                "EXISTS (SELECT FROM exchange e WHERE e.tenant = m.tenant AND e.conversation = c.id
+                "EXISTS (SELECT FROM exchange e WHERE e.tenant = m.tenant AND e.conversation = m.conversation
                          AND e.model IN ({models}))"
             )
         }
         Filter::Project(wanted) => {
             let sql = "SELECT id, project FROM session WHERE tenant = $1 AND project IS NOT NULL";
-            format!("c.session IN ({})", numbers(snapshot, sql, |folder| project_matches(folder, wanted))?)
+            let sessions = numbers(snapshot, sql, |folder| project_matches(folder, wanted))?;
+            format!(
+                "EXISTS (SELECT FROM conversation c WHERE c.tenant = m.tenant AND c.id = m.conversation
+                         AND c.session IN ({sessions}))"
+            )
         }
         Filter::Role(_) | Filter::Tool(_) | Filter::Session(_) | Filter::HasError => return Ok(String::new()),
     };
@@ -216,10 +218,11 @@ fn hits(snapshot: &Snapshot<'_>, query: &Query, page: &[(i64, f64)]) -> Result<V
     let sql = format!(
         "SELECT {MESSAGE_COLUMNS}, s.name, c.metadata, {TITLE}
          FROM unnest($2::bigint[]) WITH ORDINALITY AS p (id, at)
-         JOIN message m ON m.tenant = $1 AND m.id = p.id
-         JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation
-         JOIN session s ON s.tenant = c.tenant AND s.id = c.session
-         LEFT JOIN exchange x ON x.tenant = m.tenant AND x.id = m.exchange ORDER BY p.at"
+         CROSS JOIN LATERAL (SELECT * FROM message WHERE tenant = $1 AND id = p.id OFFSET 0) m
+         CROSS JOIN LATERAL (SELECT * FROM conversation WHERE tenant = $1 AND id = m.conversation OFFSET 0) c
+         CROSS JOIN LATERAL (SELECT name, title FROM session WHERE tenant = $1 AND id = c.session OFFSET 0) s
+         LEFT JOIN LATERAL (SELECT uuid FROM exchange WHERE tenant = $1 AND id = m.exchange OFFSET 0) x ON true
+         ORDER BY p.at"
     );
     let ids: Vec<i64> = page.iter().map(|(id, _)| *id).collect();
     let rows = snapshot.connection.query(&sql, &[&snapshot.tenant, &ids])?;

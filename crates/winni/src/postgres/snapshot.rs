@@ -1,6 +1,9 @@
 //! Reading what was kept: the questions of `tables`, in PostgreSQL's SQL.
 //!
 //! What was announced is fetched at once and answered from memory; anything else costs one journey to the server.
+//!
+//! Rows are found one by one in the order in which a query names its tables: `LATERAL (… OFFSET 0)` leaves the planner no
+//! other. What it knows of tables that grow is always old, and a plan that reads a whole one is a catastrophe later.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,8 +27,9 @@ pub(super) const MESSAGE_COLUMNS: &str = "m.id, c.uuid, m.turn, m.role, m.comple
 pub(super) const AFTER_MESSAGE: usize = 12;
 
 /// Where [`MESSAGE_COLUMNS`] come from.
-pub(super) const MESSAGES: &str = "message m JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation
-     LEFT JOIN exchange x ON x.tenant = m.tenant AND x.id = m.exchange";
+pub(super) const MESSAGES: &str = "message m
+     CROSS JOIN LATERAL (SELECT uuid FROM conversation WHERE tenant = m.tenant AND id = m.conversation OFFSET 0) c
+     LEFT JOIN LATERAL (SELECT uuid FROM exchange WHERE tenant = m.tenant AND id = m.exchange OFFSET 0) x ON true";
 
 /// The columns of `message m` that [`held_of`] reads, in its order.
 pub(super) const HELD_COLUMNS: &str = "m.exchange, m.element, m.elements, m.content";
@@ -130,9 +134,11 @@ impl Content for Snapshot<'_> {
             "WITH RECURSIVE needed (id) AS (
                  SELECT unnest($2::bigint[])
                  UNION
-                 SELECT b.request_base FROM needed n JOIN exchange b ON b.tenant = $1 AND b.id = n.id
+                 SELECT b.request_base FROM needed n
+                 CROSS JOIN LATERAL (SELECT request_base FROM exchange WHERE tenant = $1 AND id = n.id OFFSET 0) b
                  WHERE b.request_base IS NOT NULL)
-             SELECT {CONTENT_COLUMNS} FROM needed n JOIN exchange x ON x.tenant = $1 AND x.id = n.id"
+             SELECT {CONTENT_COLUMNS} FROM needed n
+             CROSS JOIN LATERAL (SELECT * FROM exchange WHERE tenant = $1 AND id = n.id OFFSET 0) x"
         );
         let rows = self.connection.query(&sql, &[&self.tenant, &exchanges])?;
         let mut known = self.rows.borrow_mut();
@@ -156,7 +162,8 @@ impl Content for Snapshot<'_> {
         if ids.is_empty() {
             return Ok(());
         }
-        let sql = "SELECT id, data FROM stored_content WHERE tenant = $1 AND id = ANY($2)";
+        let sql = "SELECT s.id, s.data FROM unnest($2::bigint[]) AS w (id)
+             CROSS JOIN LATERAL (SELECT id, data FROM stored_content WHERE tenant = $1 AND id = w.id OFFSET 0) s";
         for row in self.connection.query(sql, &[&self.tenant, &ids])? {
             self.contents.borrow_mut().insert(row.try_get(0)?, row.try_get(1)?);
         }
@@ -165,8 +172,9 @@ impl Content for Snapshot<'_> {
 }
 
 /// Where many blocks stand, to be read by [`Snapshot::add_located`].
-pub(super) const LOCATE: &str =
-    "SELECT hash, pack, at, length FROM block WHERE tenant = $1 AND epoch = $2 AND hash = ANY($3)";
+pub(super) const LOCATE: &str = "SELECT w.hash, b.pack, b.at, b.length FROM unnest($3::bytea[]) AS w (hash)
+     CROSS JOIN LATERAL (SELECT pack, at, length FROM block
+                         WHERE tenant = $1 AND epoch = $2 AND hash = w.hash OFFSET 0) b";
 
 /// Places that are remembered at once.
 const MAX_LOCATED: usize = 20_000;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::address::Address;
-use super::batch::{Batch, Remembered, read_watermark};
+use super::batch::{Batch, Remembered};
 use super::connection::{Connection, Limits};
 use super::error::damaged;
 use super::schema::{self, DEFAULT_TENANT};
+use super::statistics::Statistics;
 use crate::ingest;
 use crate::ingest::fresh::Fresh;
 use crate::ingest::memory::Memory;
@@ -30,6 +29,7 @@ struct Open {
     connection: Connection,
     memory: Memory,
     remembered: Remembered,
+    statistics: Statistics,
 }
 
 impl Open {
@@ -41,7 +41,8 @@ impl Open {
         }
         let row = connection.query_one("SELECT block_key FROM tenant WHERE id = $1", &[&tenant])?;
         let key = row.try_get::<_, &[u8]>(0)?.try_into().map_err(|_| damaged("the tenant's key is not 32 bytes"))?;
-        Ok(Self { connection, memory: Memory::new(key), remembered: Remembered::default() })
+        let statistics = Statistics::of(&connection)?;
+        Ok(Self { connection, memory: Memory::new(key), remembered: Remembered::default(), statistics })
     }
 }
 
@@ -50,6 +51,11 @@ impl Writer {
     pub(super) fn open(address: Arc<Address>) -> Result<Self> {
         let open = Open::new(&address, DEFAULT_TENANT)?;
         Ok(Self { address, tenant: DEFAULT_TENANT, fresh: open.memory.fresh.clone(), open: Some(open) })
+    }
+
+    /// Connects when it is asked for the first time.
+    pub(super) fn unopened(address: Arc<Address>) -> Self {
+        Self { address, tenant: DEFAULT_TENANT, fresh: Arc::new(Fresh::new()), open: None }
     }
 
     fn opened(&mut self) -> Result<&mut Open> {
@@ -66,27 +72,21 @@ impl Writer {
     /// Runs `work` in a transaction of the tenant's only writer. What it has learnt is forgotten if it fails.
     pub(super) fn run<T>(&mut self, work: impl FnOnce(&Batch<'_>, &mut Memory) -> Result<T>) -> Result<T> {
         let tenant = self.tenant;
-        let Open { connection, memory, remembered } = self.opened()?;
-        let done = Batch::run(connection, tenant, remembered, |batch| work(batch, memory));
-        if done.is_err() {
-            memory.forget_uncommitted();
-            *remembered = Remembered::default();
+        let Open { connection, memory, remembered, statistics } = self.opened()?;
+        match Batch::run(connection, tenant, remembered, |batch| work(batch, memory)) {
+            Ok((done, rows)) => {
+                statistics.keep_up(connection, rows);
+                Ok(done)
+            }
+            Err(error) => {
+                memory.forget_uncommitted();
+                *remembered = Remembered::default();
+                Err(error)
+            }
         }
-        done
     }
 
     pub(super) fn append(&mut self, batch: model::Batch) -> Result<Watermark> {
         self.run(|tables, memory| ingest::append(tables, batch, memory))
-    }
-
-    pub(super) fn watermark(&mut self, recorder: Uuid) -> Result<Watermark> {
-        let tenant = self.tenant;
-        let connection = &self.opened()?.connection;
-        let row =
-            connection.query_opt("SELECT id FROM recorder WHERE tenant = $1 AND uuid = $2", &[&tenant, &recorder])?;
-        match row {
-            Some(row) => read_watermark(connection, tenant, row.try_get(0)?),
-            None => Ok(Watermark::default()),
-        }
     }
 }

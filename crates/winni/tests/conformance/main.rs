@@ -14,6 +14,7 @@ mod events;
 mod frames;
 mod lake;
 mod moving;
+mod postgres_role;
 mod postgres_tls;
 mod search;
 mod sqlite_file;

@@ -59,7 +59,7 @@ async fn database(config: &Config) -> Vec<Finding> {
         let nothing_yet = Finding::good(CHECK, "there is none yet; the first recording creates it");
         return vec![nothing_yet, spool(config, None).await];
     }
-    let store = match winni::open(&config.database_url.value, &config.data_dir.value).await {
+    let store = match winni::open_for_reading(&config.database_url.value, &config.data_dir.value).await {
         Ok(store) => store,
         Err(error) => {
             let advice = "recording goes on into the spool without it; correct this, then what waits is stored";
