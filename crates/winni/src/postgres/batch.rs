@@ -61,7 +61,8 @@ pub(super) struct Batch<'c> {
 }
 
 /// Locks the tenant and reads where its numbers are.
-const LOCK: &str = "SELECT erasures, next_exchange, next_message, next_pack, next_frame FROM total WHERE tenant = $1 FOR NO KEY UPDATE";
+const LOCK: &str = "SELECT erasures, next_exchange, next_message, next_pack, next_frame,
+     (SELECT finished FROM moving WHERE tenant = $1) FROM total WHERE tenant = $1 FOR NO KEY UPDATE";
 
 impl<'c> Batch<'c> {
     /// Runs `work` in a transaction of the tenant's only writer. Tells how many exchanges, messages and
@@ -74,6 +75,10 @@ impl<'c> Batch<'c> {
     ) -> Result<(T, [i64; 3])> {
         connection.transaction("BEGIN", || {
             let row = connection.query_one(LOCK, &[&tenant])?;
+            // Somebody may have begun to move a record here since this writer connected.
+            if row.get::<_, Option<bool>>(5) == Some(false) {
+                return Err(crate::moving::unfinished());
+            }
             let batch = Batch {
                 reads: Snapshot::new(connection, tenant),
                 remembered: RefCell::new(remembered),

@@ -46,9 +46,6 @@ impl Limits {
         Limits { statement: Duration::from_secs(120), lock: Duration::from_secs(30), plans_anew: false };
 }
 
-/// Each statement is planned once, and no plan reads a whole table.
-const BY_KEY: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off";
-
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A value of a row that is to be added.
@@ -90,11 +87,11 @@ impl Connection {
                 .batch_execute(&format!(
                     "SET search_path = iccm; SET timezone = 'UTC'; SET client_min_messages = warning;
                      SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {};
-                     {}",
+                     SET enable_seqscan = off; SET plan_cache_mode = {}",
                     limits.statement.as_millis(),
                     limits.lock.as_millis(),
                     patience.as_millis(),
-                    if limits.plans_anew { "" } else { BY_KEY },
+                    if limits.plans_anew { "auto" } else { "force_generic_plan" },
                 ))
                 .await?;
             Ok::<_, Error>(client)

@@ -2,7 +2,7 @@
 //!
 //! A message is either in the queue or in the index, never in both: so its words can be erased from wherever they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::batch::Batch;
 use super::connection::Connection;
@@ -131,6 +131,9 @@ pub(super) fn requeue(batch: &Batch<'_>, messages: &[i64]) -> Result<()> {
 const MAX_PLACES: usize = 16_383;
 const MAX_OF_ONE: usize = 255;
 
+/// Bytes of words in a tsvector, with room for their places.
+const MAX_WORDS_BYTES: usize = 512 * 1024;
+
 /// Words that a part repeats of the one before, so that a phrase that begins in one of them is whole in one of them.
 const OVERLAP: usize = 24;
 
@@ -154,18 +157,38 @@ fn vectors(document: &Document, place: &Place) -> Vec<String> {
         let (part, end) = part(&words, first);
         parts.push(if part.is_empty() { marks.clone() } else { format!("{part} {marks}") });
         if end >= words.len() {
-            return parts;
+            break;
         }
         first = end.saturating_sub(OVERLAP).max(first + 1);
     }
+    if parts.len() > 1 {
+        parts[0] += &without_places(&words);
+    }
+    parts
+}
+
+/// All words, for the first part, so that it tells alone whether a message has several of them. What exceeds the size of a
+/// tsvector, which no script's words do, is found in its own part only.
+fn without_places(words: &[Option<(&str, char)>]) -> String {
+    let distinct: BTreeSet<&str> = words.iter().flatten().map(|(word, _)| *word).collect();
+    let mut all = String::new();
+    for word in distinct {
+        if all.len() + word.len() > MAX_WORDS_BYTES {
+            break;
+        }
+        all.push(' ');
+        all += &lexeme(word);
+    }
+    all
 }
 
 /// The part that begins with this word, and where the next one does.
 fn part(words: &[Option<(&str, char)>], first: usize) -> (String, usize) {
     let mut places: HashMap<&str, Vec<String>> = HashMap::new();
-    let mut end = first;
-    while end < words.len() && end - first < MAX_PLACES {
+    let (mut end, mut bytes) = (first, 0);
+    while end < words.len() && end - first < MAX_PLACES && bytes < MAX_WORDS_BYTES / 2 {
         if let Some((word, weight)) = words[end] {
+            bytes += word.len();
             let of_one = places.entry(word).or_default();
             if of_one.len() >= MAX_OF_ONE {
                 break;
@@ -198,7 +221,8 @@ mod tests {
         let fields = ["a title".to_owned(), "asked".to_owned(), String::new(), rest.join(" ")];
         let parts = vectors(&Document { fields, marks: vec!["error".into()] }, &place);
         assert_eq!(parts.len(), 3);
-        assert!(parts.iter().all(|p| p.ends_with("'~error' '~r0' '~s7'")));
+        assert!(parts.iter().all(|p| p.contains("'~error' '~r0' '~s7'")));
+        assert!((0..600).all(|n| parts[0].contains(&format!("'w{n}'"))), "the first part has all words");
         assert!((0..600).all(|n| parts.iter().any(|p| p.contains(&format!("'w{n}':")))));
         assert!(parts[0].contains("'title':2A") && parts[0].contains("'asked':4B") && parts[0].contains("'w0':8D"));
         assert_eq!(vectors(&Document::default(), &place), ["'~r0' '~s7'"]);

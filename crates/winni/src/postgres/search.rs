@@ -32,7 +32,7 @@ pub(super) fn search(snapshot: &Snapshot<'_>, query: &SearchQuery) -> Result<(Ve
     Ok((hits(snapshot, &parsed, &page)?, total))
 }
 
-/// A query in SQL: which rows of `message m` match.
+/// A query in SQL: which messages match. `f` is the first part of their words, `m` a message where one is asked for.
 struct Matching {
     /// `FROM … WHERE …`
     from: String,
@@ -60,26 +60,30 @@ impl Matching {
                 (false, false) => wanted.push(mark),
             }
         }
-        let mut from = String::from("FROM message m WHERE m.tenant = $1");
         if wanted.is_empty() {
             let roles: Vec<String> = (0..Role::ALL.len()).map(|role| marked(&role_mark(role))).collect();
             wanted.push(roles.join(" | "));
         }
-        // Each of them may stand in another part of a message.
-        let mut queries = Vec::new();
-        for (query, not) in wanted.iter().map(|q| (q, "")).chain(unwanted.iter().map(|q| (q, "NOT "))) {
-            queries.push(query.clone());
-            let parameter = queries.len() + 1;
-            from += &match not {
-                "" => format!(
-                    " AND m.id IN (SELECT message FROM message_words
-                                   WHERE tenant = $1 AND words @@ ${parameter}::text::tsquery)"
-                ),
-                _ => format!(
-                    " AND NOT EXISTS (SELECT FROM message_words w WHERE w.tenant = $1 AND w.message = m.id
-                                      AND w.words @@ ${parameter}::text::tsquery)"
-                ),
-            };
+        // The first part of a message has all of its words, and no places of those in further ones.
+        let is_phrase = |query: &&String| query.contains(" <-> ");
+        let mut all: Vec<String> = wanted.iter().map(|query| format!("({})", query.replace(" <-> ", " & "))).collect();
+        all.extend(unwanted.iter().filter(|query| !is_phrase(query)).map(|query| format!("!({query})")));
+        let mut queries = vec![all.join(" & ")];
+        let mut from = String::from("FROM message_words f");
+        if !rows.is_empty() {
+            from += " JOIN message m ON m.tenant = $1 AND m.id = f.message";
+        }
+        from += " WHERE f.tenant = $1 AND f.part = 0 AND f.words @@ $2::text::tsquery";
+        let phrases = |of: &[String]| of.iter().filter(is_phrase).cloned().collect::<Vec<_>>();
+        for (phrase, not) in
+            phrases(&wanted).iter().map(|p| (p, "")).chain(phrases(&unwanted).iter().map(|p| (p, "NOT ")))
+        {
+            queries.push(phrase.clone());
+            from += &format!(
+                " AND {not}EXISTS (SELECT FROM message_words w WHERE w.tenant = $1 AND w.message = f.message
+                                   AND w.words @@ ${}::text::tsquery)",
+                queries.len() + 1
+            );
         }
         from += &rows;
         let terms: Vec<String> = query.terms.iter().filter(|t| !t.excluded).map(tsquery).collect();
@@ -114,7 +118,7 @@ impl Matching {
             let sql = format!(
                 "SELECT n.id, (SELECT max(ts_rank(${weights}::real[], w.words, ${wanted}::text::tsquery))
                                FROM message_words w WHERE w.tenant = $1 AND w.message = n.id)::float8 AS weight
-                 FROM (SELECT m.id {} ORDER BY m.id DESC LIMIT {MAX_RANKED}) n ORDER BY weight DESC NULLS LAST, n.id DESC
+                 FROM (SELECT f.message AS id {} ORDER BY f.message DESC LIMIT {MAX_RANKED}) n ORDER BY weight DESC NULLS LAST, n.id DESC
                  LIMIT {} OFFSET {offset}",
                 self.from,
                 limit.min(ranked_of - offset)
@@ -129,7 +133,7 @@ impl Matching {
         let missing = limit - page.len() as u64;
         if missing > 0 && total > ranked_of {
             let [missing, offset] = [missing, offset.max(ranked_of)].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-            let sql = format!("SELECT m.id {} ORDER BY m.id DESC LIMIT {missing} OFFSET {offset}", self.from);
+            let sql = format!("SELECT f.message {} ORDER BY f.message DESC LIMIT {missing} OFFSET {offset}", self.from);
             for row in snapshot.connection.query(&sql, &self.parameters(snapshot))? {
                 page.push((row.try_get(0)?, 0.0));
             }

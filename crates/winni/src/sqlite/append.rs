@@ -44,7 +44,11 @@ impl Writer {
     /// The file is opened anew, and the error makes the caller ask what the new one holds.
     pub(super) fn check_file(&mut self) -> Result<()> {
         if file_id(&self.path) == Some(self.file) {
-            return Ok(());
+            // Somebody may have begun to move a record here since.
+            return match schema::moved(&self.connection)? {
+                Some(false) => Err(moving::unfinished()),
+                _ => Ok(()),
+            };
         }
         let path = self.path.clone();
         let fresh = self.fresh();

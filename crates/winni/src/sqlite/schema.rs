@@ -96,7 +96,7 @@ fn migrate_with(connection: &mut Connection, migrations: &[&str]) -> Result<()> 
 
 /// Whether a record was moved here, and if so whether it is whole.
 pub(super) fn moved(connection: &Connection) -> Result<Option<bool>> {
-    let mut query = connection.prepare("SELECT finished FROM moving WHERE tenant = ?1")?;
+    let mut query = connection.prepare_cached("SELECT finished FROM moving WHERE tenant = ?1")?;
     Ok(query.query_row([DEFAULT_TENANT], |row| row.get(0)).optional()?)
 }
 

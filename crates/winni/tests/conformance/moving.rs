@@ -188,12 +188,15 @@ pub(crate) async fn an_interrupted_move_keeps_others_out_and_is_taken_up(mut lak
     lake.index().await;
     for to in [sqlite(), postgres()] {
         let (from, url, folder) = (lake.database.full_url(), to.full_url(), lake.database.folder.path().to_owned());
+        let opened_before = winni::open(&to.url, to.folder.path()).await.unwrap();
         let stop_at_messages = |step| assert_ne!(step, winni::Step::Copying("message"), "stopped on purpose");
         assert!(winni::move_record(&from, &url, &folder, stop_at_messages).await.is_err());
         let Err(Error::Unavailable(said)) = winni::open(&to.url, to.folder.path()).await.map(|_| ()) else {
             panic!("half a record was opened")
         };
         assert!(said.contains("iccm migrate-store again"), "{said}");
+        let written = opened_before.set_startup_context("x".into(), "y".into(), true).await;
+        assert!(matches!(written, Err(Error::Unavailable(_))), "{written:?}");
         let half = winni::move_record(&url, &sqlite().full_url(), &folder, |_| {}).await.unwrap_err();
         assert!(half.to_string().contains("the source is not whole"), "{half}");
         // The source goes on meanwhile; nothing that it erases stays at the destination.
