@@ -323,7 +323,7 @@ fn is_same(from: &str, to: &str, data_dir: &Path) -> Result<bool> {
     match (crate::is_postgres(from), crate::is_postgres(to)) {
         (true, true) => Ok(from == to),
         (false, false) => {
-            let file = |url| Ok::<PathBuf, Error>(crate::sqlite_path(url, data_dir)?);
+            let file = |url| crate::sqlite_path(url, data_dir);
             let resolved = |path: PathBuf| path.canonicalize().unwrap_or(path);
             Ok(resolved(file(from)?) == resolved(file(to)?))
         }

@@ -2,7 +2,7 @@
 //!
 //! A message is either in the queue or in the index, never in both: so its words can be erased from wherever they are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use super::batch::Batch;
 use super::connection::Connection;
@@ -167,12 +167,12 @@ fn vectors(document: &Document, place: &Place) -> Vec<String> {
     parts
 }
 
-/// All words, for the first part, so that it tells alone whether a message has several of them. What exceeds the size of a
-/// tsvector, which no script's words do, is found in its own part only.
+/// All words, for the first part, so that it tells alone whether a message has several of them. A tsvector has an end: of
+/// more than half a megabyte of distinct words the first ones are found.
 fn without_places(words: &[Option<(&str, char)>]) -> String {
-    let distinct: BTreeSet<&str> = words.iter().flatten().map(|(word, _)| *word).collect();
+    let mut known = HashSet::new();
     let mut all = String::new();
-    for word in distinct {
+    for (word, _) in words.iter().flatten().filter(|(word, _)| known.insert(*word)) {
         if all.len() + word.len() > MAX_WORDS_BYTES {
             break;
         }

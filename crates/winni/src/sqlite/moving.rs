@@ -30,7 +30,9 @@ pub(crate) struct Writer {
 
 /// Opens a file that exists, and brings it to this program's schema where needed.
 pub(crate) fn open_source(path: &Path) -> Result<Reader> {
-    drop(schema::open_writer(path).map_err(|e| at_path(e, path))?);
+    if !schema::is_current(path).map_err(|e| at_path(e, path))? {
+        drop(schema::open_writer(path).map_err(|e| at_path(e, path))?);
+    }
     Reader::open(path)
 }
 

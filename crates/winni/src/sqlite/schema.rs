@@ -94,6 +94,11 @@ fn migrate_with(connection: &mut Connection, migrations: &[&str]) -> Result<()> 
     Ok(())
 }
 
+/// Whether a file has this program's schema.
+pub(super) fn is_current(path: &Path) -> Result<bool> {
+    Ok(version(&open_reader(path)?)? == MIGRATIONS.len() as i64)
+}
+
 /// Whether a record was moved here, and if so whether it is whole.
 pub(super) fn moved(connection: &Connection) -> Result<Option<bool>> {
     let mut query = connection.prepare_cached("SELECT finished FROM moving WHERE tenant = ?1")?;

@@ -78,6 +78,7 @@ macro_rules! behaviours {
                 stored_and_captured_messages_are_found_alike,
                 words_phrases_prefixes_and_exclusions_find_what_they_say,
                 a_query_that_cannot_be_meant_is_refused,
+                a_message_of_very_long_words_is_indexed_like_any_other,
                 filters_narrow_among_the_words_and_as_fields,
                 titles_and_what_people_said_come_before_dumps,
                 a_title_is_found_whenever_it_was_given,

@@ -103,6 +103,17 @@ pub(crate) async fn words_phrases_prefixes_and_exclusions_find_what_they_say(lak
     }
 }
 
+/// The longest words there are, and each of them only once.
+pub(crate) async fn a_message_of_very_long_words_is_indexed_like_any_other(lake: Lake) {
+    let words: Vec<String> = (0..16_000).map(|n| format!("{}{n}", "𐌰".repeat(58))).collect();
+    lake.keep("long", &["before", &words.join(" "), "after"]).await;
+    lake.index().await;
+    let begin = "𐌰".repeat(58);
+    assert_eq!(lake.found(&format!("{begin}7 {begin}1000")).await, [words.join(" ")]);
+    assert_eq!(lake.found(&format!("\"{begin}1000 {begin}1001\"")).await.len(), 1);
+    assert_eq!(lake.found("after").await, ["after"]);
+}
+
 pub(crate) async fn a_query_that_cannot_be_meant_is_refused(lake: Lake) {
     for (text, hint) in [
         ("", "no word"),
