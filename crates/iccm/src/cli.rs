@@ -6,6 +6,7 @@ mod dewey;
 mod doctor;
 mod exchange;
 mod exchanges;
+mod fiedler;
 mod frames;
 mod migrate_store;
 mod reading;
@@ -88,6 +89,14 @@ pub(crate) struct DeweyArgs {
     dewey_listen: Option<Listen>,
 }
 
+/// Where Fiedler is; on the commands that run it.
+#[derive(Args, Clone, Default)]
+pub(crate) struct FiedlerArgs {
+    /// Where Fiedler, which asks many models at once, listens [env: ICCM_FIEDLER_LISTEN] [default: 127.0.0.1:9010]
+    #[arg(long, value_name = "ADDR", value_parser = config::parse_listen)]
+    fiedler_listen: Option<Listen>,
+}
+
 /// Everything that `iccm` can be told to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -97,6 +106,8 @@ pub(crate) enum Command {
     Kgb(up::UpArgs),
     /// Run Dewey alone: conversations and startup contexts as an MCP server
     Dewey(dewey::DeweyCommandArgs),
+    /// Ask many models at once; without a command run Fiedler alone, as an MCP server
+    Fiedler(fiedler::FiedlerCommandArgs),
     /// Run COMMAND with everything that it says to model APIs on record
     Run(run::RunArgs),
     /// Join many MCP servers into one, on standard input and output; --config names the mcpServers file [env:
@@ -135,6 +146,7 @@ impl Cli {
             Command::Up(args) | Command::Kgb(args) => args.recorder.clone(),
             Command::Run(args) => args.recorder.clone(),
             Command::Doctor(args) => args.recorder.clone(),
+            Command::Fiedler(args) => args.recorder.clone(),
             Command::Dewey(args) => RecorderArgs { allow_remote: args.allow_remote, ..RecorderArgs::default() },
             _ => RecorderArgs::default(),
         };
@@ -147,7 +159,8 @@ impl Cli {
             _ => DeweyArgs::default(),
         };
         let fiedler_listen = match &self.command {
-            Command::Up(args) | Command::Kgb(args) => args.fiedler(),
+            Command::Up(args) | Command::Kgb(args) => args.fiedler.fiedler_listen,
+            Command::Fiedler(args) => args.fiedler.fiedler_listen,
             _ => None,
         };
         Flags {
@@ -181,6 +194,7 @@ impl Command {
     pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
             Command::Up(_) | Command::Kgb(_) | Command::Dewey(_) | Command::Relay(_) => "info",
+            Command::Fiedler(args) if args.is_server() => "info",
             _ => "warn",
         }
     }
@@ -201,6 +215,7 @@ impl Command {
             Command::Up(args) => up::run(args, &config, Parts::All).await,
             Command::Kgb(args) => up::run(args, &config, Parts::Kgb).await,
             Command::Dewey(args) => dewey::run(args, &config).await,
+            Command::Fiedler(args) => fiedler::run(args, &config).await,
             Command::Run(args) => run::run(args, config, &env, &log).await,
             Command::Conversations(args) => conversations::run(args, &config, &env).await,
             Command::Show(args) => show::run(args, &config, &env).await,

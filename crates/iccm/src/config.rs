@@ -27,7 +27,8 @@ pub(crate) use values::{
 };
 
 /// Base URLs of the providers that are configured without anybody's doing, by the first path segment that selects them.
-const SHIPPED_PROVIDERS: [(&str, &str); 5] = [
+const SHIPPED_PROVIDERS: [(&str, &str); 6] = [
+    ("anthropic", "https://api.anthropic.com"),
     ("gemini", "https://generativelanguage.googleapis.com"),
     ("ollama", "http://127.0.0.1:11434"),
     ("openai", "https://api.openai.com"),
@@ -38,6 +39,8 @@ const SHIPPED_PROVIDERS: [(&str, &str); 5] = [
 const DEFAULT_UPSTREAM: &str = "https://api.anthropic.com";
 const DEFAULT_LISTEN: &str = "127.0.0.1:8089";
 const DEFAULT_DEWEY_LISTEN: &str = "127.0.0.1:9020";
+/// Below the service manager's `$CREDENTIALS_DIRECTORY`.
+const FIEDLER_CREDENTIAL: &str = "iccm-fiedler-key";
 /// Inside the data folder.
 const DEFAULT_IMPORT_FOLDER: &str = "import";
 
@@ -115,6 +118,10 @@ pub(crate) struct Config {
     pub(crate) allowed_hosts: Setting<Vec<String>>,
     /// Where files of messages may be read from; none for the one inside the data folder.
     import_folders: Setting<Vec<PathBuf>>,
+    /// Where Fiedler's tools may take files from, beside the import folders and its own answers.
+    fiedler_folders: Setting<Vec<PathBuf>>,
+    /// What opens Fiedler's encrypted file of keys.
+    fiedler_key_file: Setting<Option<PathBuf>>,
     /// What must be true of bytes before they are passed on.
     pub(crate) durability: Setting<Durability>,
     /// What happens to traffic that cannot be recorded.
@@ -236,6 +243,8 @@ impl Config {
             ("dewey_listen", self.dewey_listen.value != new.dewey_listen.value),
             ("allowed_hosts", self.allowed_hosts.value != new.allowed_hosts.value),
             ("import_folders", self.import_folders.value != new.import_folders.value),
+            ("fiedler_folders", self.fiedler_folders.value != new.fiedler_folders.value),
+            ("fiedler_key_file", self.fiedler_key_file.value != new.fiedler_key_file.value),
             ("durability", self.durability.value != new.durability.value),
             ("when_spool_full", self.when_spool_full.value != new.when_spool_full.value),
         ];
@@ -264,6 +273,16 @@ impl Config {
     /// The MCP servers that the spy may connect to, by name.
     pub(crate) fn allowed_servers(&self) -> BTreeMap<String, kgb::spy::ServerUrls> {
         self.servers.allowed(self.dewey_listen.value)
+    }
+
+    /// The same where our servers listen at these addresses: whoever let the system choose a port learns it only then.
+    pub(crate) fn with_servers_at(mut self, dewey: Option<SocketAddr>, fiedler: Option<SocketAddr>) -> Self {
+        let at = |listen: &mut Setting<Listen>, address: Option<SocketAddr>| {
+            listen.value = address.map_or(listen.value, Listen);
+        };
+        at(&mut self.dewey_listen, dewey);
+        at(&mut self.servers.fiedler_listen, fiedler);
+        self
     }
 
     fn checked(&self, Listen(address): Listen) -> Result<SocketAddr, String> {
@@ -297,6 +316,34 @@ impl Config {
         }
     }
 
+    /// The address that Fiedler is to listen on, if it may be listened on: whoever can reach it can ask models at the owner's
+    /// expense.
+    pub(crate) fn checked_fiedler_listen(&self) -> Result<SocketAddr, String> {
+        self.checked(self.servers.fiedler_listen.value)
+    }
+
+    /// Whether somebody chose the address that Fiedler listens on.
+    pub(crate) fn is_fiedler_listen_chosen(&self) -> bool {
+        self.servers.fiedler_listen.origin != Origin::Default
+    }
+
+    /// Where Fiedler's tools may take files from.
+    pub(crate) fn fiedler_folders(&self) -> Vec<PathBuf> {
+        self.import_folders().into_iter().chain(self.fiedler_folders.value.iter().cloned()).collect()
+    }
+
+    /// What opens Fiedler's encrypted file of keys: the file that is configured, else the service manager's credential.
+    pub(crate) fn fiedler_key_file(&self) -> Option<PathBuf> {
+        let credential = || Some(self.environment().path("CREDENTIALS_DIRECTORY")?.join(FIEDLER_CREDENTIAL));
+        self.fiedler_key_file.value.clone().or_else(|| credential().filter(|file| file.is_file()))
+    }
+
+    /// The environment that it was loaded from.
+    pub(crate) fn environment(&self) -> &Environment {
+        let (_, env) = &*self.source.0;
+        env
+    }
+
     fn shipped() -> Self {
         let providers = SHIPPED_PROVIDERS.iter().filter_map(|(name, url)| {
             let url = parse_upstream(url).ok()?;
@@ -311,6 +358,8 @@ impl Config {
             dewey_listen: Setting::default(values::constant_listen(DEFAULT_DEWEY_LISTEN)),
             allowed_hosts: Setting::default(Vec::new()),
             import_folders: Setting::default(Vec::new()),
+            fiedler_folders: Setting::default(Vec::new()),
+            fiedler_key_file: Setting::default(None),
             durability: Setting::default(Durability::Process),
             when_spool_full: Setting::default(WhenSpoolFull::PassUnrecorded),
             upstream_ca_file: Setting::default(None),

@@ -1,13 +1,15 @@
-//! The one place where the parts meet: recorder, gateway, spy, drain and store, and Dewey.
+//! The one place where the parts meet: recorder, gateway, spy, drain and store, Dewey and Fiedler.
 //!
 //! Order matters. The gateway and the spy are bound before anything is said to be ready; the recorder lives before they serve;
 //! the store may come whenever it can. At the end it goes the other way round: no more traffic, the life ended, the rest
 //! drained.
 
 pub(crate) mod dewey;
+pub(crate) mod fiedler;
 mod late_store;
 pub(crate) mod pending;
 pub(crate) mod relay_tap;
+mod routes;
 mod spies;
 
 use std::net::SocketAddr;
@@ -15,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::fiedler::Gateway as _;
 use anyhow::Context;
 use kgb::drain::{Drain, DrainHandle};
-use kgb::gateway::{Gateway, GatewayConfig, GatewayHandle, Limits, UpstreamTls};
+use kgb::gateway::{Gateway, GatewayConfig, Limits, UpstreamTls};
 use kgb::spy::{Spy, SpyConfig, SpyHandle};
 use kgb::{Recorder, RecorderConfig};
 use tokio::task::JoinHandle;
@@ -26,6 +29,7 @@ use uuid::Uuid;
 use winni::store::Store;
 
 pub(crate) use self::late_store::LateStore;
+use self::routes::Routes;
 use self::spies::Announced;
 use crate::config::{Config, Origin};
 
@@ -43,8 +47,7 @@ pub(crate) fn spool_root(data_dir: &Path) -> PathBuf {
 /// A recorder at work.
 pub(crate) struct Running {
     recorder: Arc<Recorder>,
-    address: SocketAddr,
-    gateway: GatewayHandle,
+    routes: Arc<Routes>,
     spy: Option<(SocketAddr, SpyHandle)>,
     /// There while the spy may be found.
     announced: Option<Announced>,
@@ -88,7 +91,7 @@ pub(crate) async fn start(config: &Config, listen: Addresses) -> anyhow::Result<
     let store = Arc::new(LateStore::open(config.database_url.value.clone(), data_dir.clone()));
     let drain = Drain::spawn(store.clone(), root, recorder.clone());
     let shutdown = CancellationToken::new();
-    let (address, handle) = (gateway.local_addr(), gateway.handle());
+    let routes = Arc::new(Routes::new(gateway.local_addr(), gateway.handle(), gateway_config(config)));
     let mut serving = vec![tokio::spawn(gateway.run(shutdown.clone()))];
     let announced = spy.as_ref().and_then(|spy| announce(data_dir, &recorder, spy.local_addr()));
     let spy = spy.map(|spy| {
@@ -96,7 +99,7 @@ pub(crate) async fn start(config: &Config, listen: Addresses) -> anyhow::Result<
         serving.push(tokio::spawn(spy.run(shutdown.clone())));
         at
     });
-    Ok(Running { recorder, address, gateway: handle, spy, announced, serving, shutdown, drain, store })
+    Ok(Running { recorder, routes, spy, announced, serving, shutdown, drain, store })
 }
 
 /// Lets relays that record into the same data folder know of the spy. Without that they record what it records, too.
@@ -168,7 +171,12 @@ pub(crate) fn gateway_config(config: &Config) -> GatewayConfig {
 impl Running {
     /// Where clients reach the gateway.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.routes.address()
+    }
+
+    /// The gateway, for those who send their own requests through it.
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        self.routes.clone()
     }
 
     /// Where clients reach the spy, if there is one.
@@ -178,7 +186,7 @@ impl Running {
 
     /// Sends requests from now on where this configuration says; what else it says needs a restart.
     pub(crate) fn reload(&self, config: &Config) -> Result<(), kgb::Error> {
-        self.gateway.reload(&gateway_config(config))?;
+        self.routes.reload(gateway_config(config))?;
         self.spy.iter().try_for_each(|(_, spy)| spy.reload(&spy_config(config)))
     }
 

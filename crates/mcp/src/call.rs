@@ -1,5 +1,7 @@
 //! A call under way: who wants to hear of its progress, and whether anybody still wants its result.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -39,11 +41,22 @@ pub(crate) const OUTBOX_MESSAGES: usize = 32;
 pub struct Call {
     cancelled: CancellationToken,
     progress: Option<(Box<RawValue>, Outbox)>,
+    tool_use_id: Option<Arc<str>>,
 }
 
 impl Call {
     pub(crate) fn new(cancelled: CancellationToken, progress: Option<(Box<RawValue>, Outbox)>) -> Self {
-        Self { cancelled, progress }
+        Self { cancelled, progress, tool_use_id: None }
+    }
+
+    /// The same call, which a model's `tool_use` of this id asked for.
+    pub(crate) fn of_tool_use(self, id: Option<String>) -> Self {
+        Self { tool_use_id: id.map(Arc::from), ..self }
+    }
+
+    /// The id of the model's `tool_use` that this call serves, where the client says so (Claude Code does).
+    pub fn tool_use_id(&self) -> Option<&str> {
+        self.tool_use_id.as_deref()
     }
 
     /// A call that nobody watches, for tests and for callers in the same process.

@@ -141,7 +141,7 @@ impl Dispatcher {
             Err(error) => return (Version::V2026_07_28, Err(error)),
         };
         let progress = meta.progress_token().map(|token| (token.to_owned(), outbox.clone()));
-        let call = Call::new(cancelled.clone(), progress);
+        let call = Call::new(cancelled.clone(), progress).of_tool_use(meta.tool_use_id);
         let result = match request.method.as_str() {
             "subscriptions/listen" if version.is_stateless() => self.listen(&request.id, &params, outbox).await,
             _ => self.method(&request.method, version, &params, &call).await,

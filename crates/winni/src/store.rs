@@ -118,6 +118,9 @@ pub trait Store: Send + Sync {
     /// What became of models' tool calls at MCP servers, by the ids of the calls, in the order in which servers were asked.
     async fn tool_calls(&self, tool_use_ids: Vec<String>) -> Result<Vec<ToolCall>>;
 
+    /// The session whose model made this tool call, if the record holds the model's answer.
+    async fn session_of_tool_use(&self, tool_use_id: String) -> Result<Option<String>>;
+
     /// Ranked search over distinct messages: hits and the total number, which is counted up to
     /// [`crate::search::MAX_COUNTED`].
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)>;

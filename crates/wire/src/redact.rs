@@ -10,10 +10,14 @@
 //! Names are matched generously: a harmless header that is masked costs a little readability, a secret that is not
 //! cannot be taken back.
 
+mod tool_key;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::digest::{hex_value, keyed, write_hex};
+
+pub use tool_key::without_tool_key;
 
 /// What the record keeps of a secret: 64 bits of its keyed BLAKE3. Displayed as 16 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

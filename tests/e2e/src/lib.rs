@@ -11,6 +11,7 @@
 //! * [`power_cut`]: a folder that loses what was not synced.
 //! * [`flood`]: an upstream for bodies of any size; [`resources`]: what a process holds meanwhile.
 //! * [`relay`]: the MCP relay and a client of it; [`mcp_server`]: a scripted MCP server of both eras, on all transports.
+//! * [`providers`]: the APIs of model providers, with every kind of trouble.
 //! * [`postgres`]: PostgreSQL clusters, started, killed and removed.
 //! * [`generator`]: agent sessions of the shape that real clients produce, from a seed.
 //!
@@ -32,6 +33,7 @@ pub mod postgres;
 pub mod power_cut;
 pub mod preload;
 pub mod process;
+pub mod providers;
 pub mod random;
 pub mod raw_client;
 pub mod recorder;

@@ -188,7 +188,7 @@ impl Place {
     /// The command that [`Self::recorder`] starts.
     pub fn recorder_command(&self, part: &str, upstream: &str) -> Command {
         let mut command = self.command([part, "--json", "--upstream", upstream, "--gateway-listen", "127.0.0.1:0"]);
-        command.args(["--dewey-listen", "127.0.0.1:0"]);
+        command.args(["--dewey-listen", "127.0.0.1:0", "--fiedler-listen", "127.0.0.1:0"]);
         command.envs(self.variables.iter().cloned());
         command
     }

@@ -17,7 +17,7 @@ struct Key {
     set: fn(&mut Config, &str, Origin) -> Result<(), String>,
 }
 
-const KEYS: [Key; 23] = [
+const KEYS: [Key; 25] = [
     Key { name: "data_dir", set: |c, text, origin| put(&mut c.data_dir, parse_path(text), origin) },
     Key { name: "database_url", set: |c, text, origin| put(&mut c.database_url, parse_database(text), origin) },
     Key { name: "upstream", set: |c, text, origin| put(&mut c.upstream, parse_upstream(text), origin) },
@@ -25,6 +25,8 @@ const KEYS: [Key; 23] = [
     Key { name: "dewey_listen", set: |c, text, origin| put(&mut c.dewey_listen, parse_listen(text), origin) },
     Key { name: "allowed_hosts", set: |c, text, origin| put(&mut c.allowed_hosts, parse_hosts(text), origin) },
     Key { name: "import_folders", set: |c, text, origin| put(&mut c.import_folders, parse_folders(text), origin) },
+    Key { name: "fiedler_folders", set: |c, text, origin| put(&mut c.fiedler_folders, parse_folders(text), origin) },
+    Key { name: "fiedler_key_file", set: |c, text, origin| put(&mut c.fiedler_key_file, parse_file(text), origin) },
     Key { name: "spy_listen", set: |c, text, origin| put(&mut c.servers.spy_listen, parse_listen(text), origin) },
     Key {
         name: "fiedler_listen",
@@ -57,6 +59,9 @@ const KEYS: [Key; 23] = [
 
 const PROVIDERS: &str = "providers";
 const PROVIDER_UPSTREAM: &str = "upstream";
+
+/// How base URLs end that have an API's version in them; recorded paths have it, too.
+const VERSIONS: [&str; 2] = ["/v1", "/v1beta"];
 
 /// Variables that begin with `ICCM_` and are no keys.
 const OTHER_VARIABLES: [&str; 4] = ["ICCM_CONFIG", "ICCM_LOG", "ICCM_RELAY_CONFIG", "ICCM_SPY"];
@@ -122,6 +127,7 @@ impl Config {
             }
         }
         self.servers.read_environment(env)?;
+        self.read_base_urls(env)?;
         for variable in env.names_with_prefix("ICCM_PROVIDERS_") {
             let (Some(name), Some(text)) = (provider_of_variable(variable), env.text(variable)) else {
                 continue;
@@ -132,6 +138,21 @@ impl Config {
             let name = existing.unwrap_or(name);
             self.set_provider(&name, text, &origin)
                 .map_err(|problem| value_error(&origin, &format!("{PROVIDERS}.{name}.{PROVIDER_UPSTREAM}"), problem))?;
+        }
+        Ok(())
+    }
+
+    /// `ICCM_OPENAI_BASE_URL` and the like: a provider's base URL as its clients write it, with or without the API's version
+    /// at the end.
+    fn read_base_urls(&mut self, env: &Environment) -> Result<(), ConfigError> {
+        let known: Vec<String> = self.providers.keys().cloned().collect();
+        for name in known {
+            let variable = base_url_variable(&name);
+            let Some(text) = env.text(&variable) else { continue };
+            let origin = Origin::Environment(variable.clone());
+            let text = text.trim_end_matches('/');
+            let base = VERSIONS.iter().find_map(|version| text.strip_suffix(version)).unwrap_or(text);
+            self.set_provider(&name, base, &origin).map_err(|problem| value_error(&origin, &variable, problem))?;
         }
         Ok(())
     }
@@ -151,12 +172,21 @@ pub(crate) fn unknown_variables(env: &Environment) -> Vec<(String, String)> {
         KEYS.iter().map(|key| variable_of(key.name)).chain(OTHER_VARIABLES.iter().map(|v| (*v).to_owned())).collect();
     env.names_with_prefix("ICCM_")
         .filter(|name| !known.iter().any(|k| k == name) && provider_of_variable(name).is_none() && !is_variable(name))
+        .filter(|name| !is_base_url(name))
         .map(|name| (name.to_owned(), nearest(name, known.iter().map(String::as_str))))
         .collect()
 }
 
 fn variable_of(key: &str) -> String {
     format!("ICCM_{}", key.to_ascii_uppercase())
+}
+
+fn base_url_variable(provider: &str) -> String {
+    format!("ICCM_{}_BASE_URL", provider.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn is_base_url(variable: &str) -> bool {
+    variable.strip_suffix("_BASE_URL").is_some_and(|start| start.len() > "ICCM_".len())
 }
 
 fn provider_of_variable(variable: &str) -> Option<String> {

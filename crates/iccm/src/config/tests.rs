@@ -25,7 +25,7 @@ fn without_anything_the_defaults_hold() {
     assert_eq!(config.durability.value, Durability::Process);
     assert_eq!(config.when_spool_full.value, WhenSpoolFull::PassUnrecorded);
     let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-    assert_eq!(names, ["gemini", "ollama", "openai", "together", "xai"]);
+    assert_eq!(names, ["anthropic", "gemini", "ollama", "openai", "together", "xai"]);
     assert_eq!(config.providers["ollama"].value.as_str(), "http://127.0.0.1:11434/");
 }
 

@@ -145,6 +145,10 @@ impl Store for LateStore {
         self.store().await?.tool_calls(tool_use_ids).await
     }
 
+    async fn session_of_tool_use(&self, tool_use_id: String) -> Result<Option<String>> {
+        self.store().await?.session_of_tool_use(tool_use_id).await
+    }
+
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
         self.store().await?.search(query).await
     }

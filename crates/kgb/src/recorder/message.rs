@@ -8,6 +8,7 @@ use std::sync::Arc;
 use spool::Entry;
 use uuid::Uuid;
 use winni::model::{ConnectionEnd, Direction, FrameForm, FrameSource, Outcome, Timestamp};
+use wire::redact::without_tool_key;
 
 use super::{Kept, Recorder, WhenSpoolFull};
 use crate::entry::{End, MESSAGE_BYTES, MessageBegin, Note};
@@ -41,6 +42,9 @@ impl MessageLog {
     /// Records a message that is whole.
     pub(crate) fn whole(&self, direction: Direction, form: FrameForm, at: Timestamp, bytes: &[u8]) -> Kept {
         self.recorder.meters.message(bytes.len());
+        // A key is kept nowhere but in its store, and passes in a message that is short and comes in one piece.
+        let kept = if direction == Direction::ToServer { without_tool_key(bytes) } else { bytes.into() };
+        let bytes = &*kept;
         let begin = self.begin_payload(direction, form, at);
         let end = End { outcome: Outcome::Complete, at, missing_bytes: 0 };
         match self.recorder.spool.whole(&begin, &[(MESSAGE_BYTES, bytes)], &end.encode()) {

@@ -161,6 +161,9 @@ impl Store for Fake {
     async fn frame_body(&self, _: Uuid, _: &mut (dyn Write + Send)) -> Result<Option<bool>> {
         unused()
     }
+    async fn session_of_tool_use(&self, _: String) -> Result<Option<String>> {
+        unused()
+    }
     async fn tool_calls(&self, _: Vec<String>) -> Result<Vec<ToolCall>> {
         unused()
     }

@@ -34,6 +34,8 @@ pub(super) struct Meta {
     /// Whether it says what the client can do.
     pub(super) has_capabilities: bool,
     progress_token: Option<Box<RawValue>>,
+    /// The model's tool call that it serves.
+    pub(super) tool_use_id: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -44,6 +46,8 @@ struct RawMeta<'a> {
     capabilities: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "progressToken")]
     progress_token: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "claudecode/toolUseId")]
+    tool_use_id: Option<&'a RawValue>,
 }
 
 impl<'a> Params<'a> {
@@ -74,6 +78,7 @@ impl<'a> Params<'a> {
                 .map_err(|_| RpcError::malformed_meta("the protocol version in `params._meta` must be a string"))?,
             has_capabilities: meta.capabilities.is_some_and(|raw| raw.get().starts_with('{')),
             progress_token: meta.progress_token.filter(is_token).map(ToOwned::to_owned),
+            tool_use_id: meta.tool_use_id.and_then(|raw| serde_json::from_str(raw.get()).ok()),
         })
     }
 

@@ -39,6 +39,13 @@ pub(super) fn list(snapshot: &Snapshot<'_>, filter: &FrameFilter) -> Result<Vec<
     rows.iter().map(|row| Ok(found_of(row)?.frame)).collect()
 }
 
+pub(super) fn session_of_tool_use(snapshot: &Snapshot<'_>, id: &str) -> Result<Option<String>> {
+    let sql = "SELECT s.name FROM tool_use t JOIN session s ON s.tenant = t.tenant AND s.id = t.session
+         WHERE t.tenant = $1 AND t.key = $2";
+    let row = snapshot.connection.query_opt(sql, &[&snapshot.tenant, &text_key(id)])?;
+    row.map(|row| Ok(given(row.try_get(0)?))).transpose()
+}
+
 fn found_of(row: &Row) -> Result<FoundFrame> {
     let unknown = || damaged("a message of a connection has a number without a name");
     let number = |column: usize| Ok::<_, tokio_postgres::Error>(row.try_get::<_, i16>(column)? as u8);

@@ -392,6 +392,10 @@ impl Store for PostgresStore {
         self.read(move |snapshot| reading::frames::tool_calls(snapshot, &tool_use_ids)).await
     }
 
+    async fn session_of_tool_use(&self, tool_use_id: String) -> Result<Option<String>> {
+        self.read(move |snapshot| frames::session_of_tool_use(snapshot, &tool_use_id)).await
+    }
+
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
         self.read(move |snapshot| search::search(snapshot, &query)).await
     }

@@ -38,6 +38,11 @@ pub(super) fn list(connection: &Connection, tenant: i64, filter: &FrameFilter) -
     Ok(rows.map(|row| row.map(|found| found.frame)).collect::<std::result::Result<_, _>>()?)
 }
 
+pub(super) fn session_of_tool_use(connection: &Connection, tenant: i64, id: &str) -> Result<Option<String>> {
+    let sql = "SELECT s.name FROM tool_use t JOIN session s ON s.id = t.session WHERE t.tenant = ?1 AND t.id = ?2";
+    Ok(connection.prepare_cached(sql)?.query_row(params![tenant, id], |row| row.get(0)).optional()?)
+}
+
 fn found_of(row: &Row<'_>) -> rusqlite::Result<FoundFrame> {
     let unknown = |column| {
         rusqlite::Error::FromSqlConversionFailure(

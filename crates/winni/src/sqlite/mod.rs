@@ -269,6 +269,10 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn session_of_tool_use(&self, tool_use_id: String) -> Result<Option<String>> {
+        self.read(move |connection, tenant| frames::session_of_tool_use(connection, tenant, &tool_use_id)).await
+    }
+
     async fn search(&self, query: SearchQuery) -> Result<(Vec<SearchHit>, u64)> {
         self.read(move |connection, tenant| search::search(connection, tenant, &query)).await
     }

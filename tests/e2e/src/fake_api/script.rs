@@ -51,6 +51,10 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
                 vec![Block::tool("mcp__relay__own_added", json!({}))],
             ],
         ),
+        "fiedler" => stage.then(
+            "The orchestra has played.",
+            &[vec![Block::tool("mcp__relay__fiedler_send", json!({"prompt": "Sing", "models": ["gpt-4o", "grok"]}))]],
+        ),
         "exit" => stage.then("The command has run.", &[vec![stage.bash("exit 3")]]),
         other => vec![Block::text(stage.plain(other))],
     }
