@@ -2,7 +2,7 @@
 //!
 //! Guaranteed: each request goes through the recorder's gateway, so that every byte of it is on record; a model that hangs or
 //! fails holds up no other one; what a model had said when its time was over is kept; a run is also a conversation in the
-//! record. Keys are kept by [`keys`] and are in no answer, error, log or file but those.
+//! record. Keys are kept by the module `keys` and are in no answer, error, log or file but those.
 //!
 //! Refused: files outside the folders that the operator allows; a `models.toml` that is wrong (the models stay what they were).
 
