@@ -8,6 +8,10 @@ check:
 test *words:
     scripts/test {{words}}
 
+# Build the container images and test them; further words name tests.
+test-containers *words:
+    scripts/test-containers {{words}}
+
 # Fuzz for ICCM_FUZZ_SECONDS (300) per target; further words name targets, e.g. `just fuzz sse`.
 fuzz *words:
     scripts/fuzz {{words}}

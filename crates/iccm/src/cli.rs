@@ -1,5 +1,6 @@
 //! The command line: what can be said on it. Each command is a file of its own.
 
+mod claudette;
 mod conversations;
 mod delete;
 mod dewey;
@@ -10,6 +11,7 @@ mod fiedler;
 mod frames;
 mod migrate_store;
 mod reading;
+mod ready;
 mod relay;
 mod run;
 mod search;
@@ -113,6 +115,8 @@ pub(crate) enum Command {
     /// Join many MCP servers into one, on standard input and output; --config names the mcpServers file [env:
     /// ICCM_RELAY_CONFIG] [default: iccm/relay.json in the user's config folder]
     Relay(relay::RelayArgs),
+    /// Claude Code in containers that reach nothing but the recorder; prints the commands that it runs
+    Claudette(claudette::ClaudetteArgs),
     /// List the conversations, newest first
     Conversations(conversations::ConversationsArgs),
     /// Print one conversation, all turns
@@ -133,6 +137,8 @@ pub(crate) enum Command {
     Stats(stats::StatsArgs),
     /// Check configuration, ports, database, disk, upstream and client; say what to do
     Doctor(doctor::DoctorArgs),
+    /// Exit with 0 if a gateway records, and say why if it does not
+    Ready(ready::ReadyArgs),
     /// Erase a conversation's content
     Delete(delete::DeleteArgs),
     /// Move the record from one database to another, SQLite or PostgreSQL, and compare both
@@ -217,6 +223,7 @@ impl Command {
             Command::Dewey(args) => dewey::run(args, &config).await,
             Command::Fiedler(args) => fiedler::run(args, &config).await,
             Command::Run(args) => run::run(args, config, &env, &log).await,
+            Command::Claudette(args) => claudette::run(args, &config, &env).await,
             Command::Conversations(args) => conversations::run(args, &config, &env).await,
             Command::Show(args) => show::run(args, &config, &env).await,
             Command::Exchanges(args) => exchanges::run(args, &config, &env).await,
@@ -228,6 +235,7 @@ impl Command {
             Command::Stats(args) => stats::run(args, &config).await,
             Command::Delete(args) => delete::run(args, &config).await,
             Command::MigrateStore(args) => migrate_store::run(args, &config).await,
+            Command::Ready(args) => ready::run(args, &config).await,
             Command::Doctor(_) | Command::Relay(_) => Ok(ExitCode::SUCCESS),
         }
     }

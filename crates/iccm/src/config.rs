@@ -126,6 +126,8 @@ pub(crate) struct Config {
     pub(crate) durability: Setting<Durability>,
     /// What happens to traffic that cannot be recorded.
     pub(crate) when_spool_full: Setting<WhenSpoolFull>,
+    /// The file of the credential that the upstream gets in place of the word that clients send.
+    pub(crate) upstream_credential_file: Setting<Option<PathBuf>>,
     /// Certificates of authorities that are trusted beside the platform's.
     pub(crate) upstream_ca_file: Setting<Option<PathBuf>>,
     /// The certificate that upstreams may demand of us.
@@ -364,6 +366,7 @@ impl Config {
             when_spool_full: Setting::default(WhenSpoolFull::PassUnrecorded),
             upstream_ca_file: Setting::default(None),
             upstream_client_cert: Setting::default(None),
+            upstream_credential_file: Setting::default(None),
             upstream_client_key: Setting::default(None),
             allow_remote: Setting::default(false),
             bounds: limits::Bounds::default(),

@@ -154,6 +154,7 @@ pub(crate) fn gateway_config(config: &Config) -> GatewayConfig {
     let bounds = &config.bounds;
     GatewayConfig {
         providers,
+        credential_file: config.upstream_credential_file.value.clone(),
         tls,
         proxies: config.proxies.clone(),
         connect_timeout: bounds.connect_timeout.value,

@@ -63,6 +63,14 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// The file of the upstream's credential cannot be used.
+    #[error("cannot use {path} as the upstream's credential: {problem}; correct the file or upstream_credential_file")]
+    CredentialFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        problem: String,
+    },
     /// A client certificate without its key, or a key without its certificate.
     #[error(
         "a client certificate and its key are needed together; set both upstream_client_cert and upstream_client_key"

@@ -17,7 +17,7 @@ struct Key {
     set: fn(&mut Config, &str, Origin) -> Result<(), String>,
 }
 
-const KEYS: [Key; 25] = [
+const KEYS: [Key; 26] = [
     Key { name: "data_dir", set: |c, text, origin| put(&mut c.data_dir, parse_path(text), origin) },
     Key { name: "database_url", set: |c, text, origin| put(&mut c.database_url, parse_database(text), origin) },
     Key { name: "upstream", set: |c, text, origin| put(&mut c.upstream, parse_upstream(text), origin) },
@@ -38,6 +38,10 @@ const KEYS: [Key; 25] = [
         set: |c, text, origin| put(&mut c.when_spool_full, parse_when_spool_full(text), origin),
     },
     Key { name: "upstream_ca_file", set: |c, text, origin| put(&mut c.upstream_ca_file, parse_file(text), origin) },
+    Key {
+        name: "upstream_credential_file",
+        set: |c, text, origin| put(&mut c.upstream_credential_file, parse_file(text), origin),
+    },
     Key {
         name: "upstream_client_cert",
         set: |c, text, origin| put(&mut c.upstream_client_cert, parse_file(text), origin),

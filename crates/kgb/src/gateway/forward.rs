@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -36,6 +36,8 @@ pub(crate) type Answer = Result<Response<ResponseBody>, Hangup>;
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) target: PathAndQuery,
+    /// Whom a CONNECT is to reach, which has no target besides.
+    pub(crate) tunnel_to: Option<Authority>,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     /// hyper's memory of the case in which names were written; the upstream gets them likewise.
@@ -54,7 +56,7 @@ impl Asked {
     pub(crate) fn as_new<'a>(&'a self, to: To<'a>, body: Option<&'a Bytes>) -> NewExchange<'a> {
         NewExchange {
             method: self.method.as_str(),
-            target: self.target.as_str(),
+            target: self.tunnel_to.as_ref().map_or(self.target.as_str(), Authority::as_str),
             version: self.version,
             headers: &self.headers,
             upstream: to.upstream,
@@ -85,7 +87,7 @@ pub(super) async fn exchange(
     {
         return Ok(answer);
     }
-    let (asked, body) = read_head(request);
+    let (mut asked, body) = read_head(request);
     let (forwarding, worker) = (gateway.forwarding(), life.worker);
     let way = forwarding.ways.find(&asked);
     if let Err(refusal) = is_plain {
@@ -95,6 +97,9 @@ pub(super) async fn exchange(
         Ok(way) => way,
         Err(stray) => return spy::turn_away(&gateway, life, asked, stray).await,
     };
+    if let Some(credential) = &upstream.credential {
+        credential.put_into(&mut asked.headers);
+    }
     if hop::wants_websocket(&asked) {
         let call = spy::Call { shared: gateway, client, life, asked, upstream, uri, server };
         return spy::carry(&forwarding, call).await;
@@ -155,9 +160,11 @@ fn read_head(request: Request<Incoming>) -> (Asked, Incoming) {
     let (parts, body) = request.into_parts();
     // A target without a path is `*` or an authority; both are refused below, recorded as they came.
     let target = parts.uri.path_and_query().cloned();
+    let tunnel_to = parts.uri.into_parts().authority.filter(|_| parts.method == Method::CONNECT);
     let asked = Asked {
         method: parts.method,
         target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+        tunnel_to,
         version: parts.version,
         headers: parts.headers,
         extensions: parts.extensions,

@@ -5,6 +5,9 @@
 //! exchange that the upstream breaks off is broken off towards the client too (with HTTP/2 its stream), never ended
 //! properly; a client that hangs up cancels the upstream's work. Memory does not grow with the size of a body.
 //!
+//! One header may change on the way: where a client sent the [word](PLACEHOLDER) for it, the default upstream gets the credential
+//! that lives with the gateway.
+//!
 //! A WebSocket is carried by the [spy](crate::spy)'s code, message by message on record.
 //!
 //! Refused, in the API's own error shape: other upgrades (501; `h2c` is ignored instead), CONNECT (501), requests that others
@@ -20,6 +23,7 @@ pub(crate) mod body;
 pub(crate) mod cause;
 pub(crate) mod client_io;
 mod connection;
+mod credential;
 pub(crate) mod forward;
 mod framing;
 pub(crate) mod hop;
@@ -38,6 +42,7 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -49,6 +54,8 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::{Error, Recorder, Result};
+use credential::Credential;
+pub use credential::PLACEHOLDER;
 pub use pace::Limits;
 pub use probe::{Unreachable, probe};
 pub use proxy::Proxies;
@@ -72,6 +79,8 @@ pub struct GatewayConfig {
     pub upstream: Url,
     /// Upstreams by first path segment; the segment is removed.
     pub providers: BTreeMap<String, Url>,
+    /// The file of the credential that the default upstream gets in place of [`PLACEHOLDER`].
+    pub credential_file: Option<PathBuf>,
     /// Certificates for the upstreams, beyond the platform's.
     pub tls: UpstreamTls,
     /// Proxies on the way to the upstreams.
@@ -90,6 +99,7 @@ impl GatewayConfig {
         Self {
             upstream,
             providers: BTreeMap::new(),
+            credential_file: None,
             tls: UpstreamTls::default(),
             proxies: Proxies::default(),
             connect_timeout: Duration::from_secs(10),
@@ -119,7 +129,8 @@ pub(crate) struct Forwarding {
 
 impl Forwarding {
     fn new(config: &GatewayConfig) -> Result<Arc<Self>> {
-        let routes = Routes::new(&config.upstream, &config.providers)?;
+        let credential = config.credential_file.as_deref().map(Credential::read).transpose()?;
+        let routes = Routes::new(&config.upstream, &config.providers)?.with_credential(credential);
         Self::along(Ways::Model(routes), &config.tls, &config.proxies, config.connect_timeout)
     }
 

@@ -4,10 +4,13 @@
 //! they came, byte for byte; nothing is normalised or decoded.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use url::Url;
+
+use super::credential::Credential;
 
 /// Why a base URL or a provider's name cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,8 @@ pub(crate) struct Upstream {
     pub(crate) host: HeaderValue,
     /// As the record names it.
     pub(crate) base: String,
+    /// What goes there in place of the placeholder; the default upstream's alone.
+    pub(super) credential: Option<Arc<Credential>>,
 }
 
 impl Upstream {
@@ -74,6 +79,7 @@ impl Upstream {
             path: url.path().to_owned(),
             host: HeaderValue::from_str(&host).map_err(|_| unusable())?,
             base: url.as_str().trim_end_matches('/').to_owned(),
+            credential: None,
         })
     }
 
@@ -126,6 +132,11 @@ impl Routes {
             default: Upstream::parse(default)?,
             providers: providers.iter().map(named).collect::<Result<_, RouteError>>()?,
         })
+    }
+
+    pub(super) fn with_credential(mut self, credential: Option<Credential>) -> Self {
+        self.default.credential = credential.map(Arc::new);
+        self
     }
 
     /// The upstream for a target, and what to ask it for.

@@ -157,7 +157,14 @@ mod tests {
         }
         headers.insert("x-claude-code-session-id", HeaderValue::from_static("head"));
         let extensions = http::Extensions::new();
-        Asked { method: Method::GET, target: target.parse().unwrap(), version: Version::HTTP_11, headers, extensions }
+        Asked {
+            method: Method::GET,
+            target: target.parse().unwrap(),
+            tunnel_to: None,
+            version: Version::HTTP_11,
+            headers,
+            extensions,
+        }
     }
 
     fn found(target: &str, websocket: bool) -> (String, String, String) {

@@ -1,6 +1,7 @@
 //! KGB from outside: real sockets on both sides, scripted bytes, and a look into the spool.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod credential;
 mod drain;
 mod faults;
 mod forwarding;

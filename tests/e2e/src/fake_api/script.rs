@@ -35,7 +35,8 @@ pub fn answer(request: &MessageRequest) -> Vec<Block> {
         }
         "nested" => stage.then("The outer agent has reported.", &[vec![stage.agent("agent", false)]]),
         "background" => stage.then("The background agent is on its way.", &[vec![stage.agent("read", true)]]),
-        "dewey" => stage.dewey(),
+        "dewey" => stage.dewey("mcp__dewey__"),
+        "library" => stage.dewey("mcp__relay__"),
         "librarian" => stage.librarian(),
         "errands" => {
             let errand = |tool: &str| vec![Block::tool(&format!("mcp__relay__own_{tool}"), json!({}))];
@@ -84,9 +85,9 @@ impl Stage<'_> {
         }
     }
 
-    /// Tools of Dewey, as the MCP server `dewey` of a client: stored, read, listed, found.
-    fn dewey(&self) -> Vec<Block> {
-        let call = |tool: &str, input: Value| vec![Block::tool(&format!("mcp__dewey__dewey_{tool}"), input)];
+    /// Tools of Dewey, as the MCP server `dewey` of a client or behind its relay: stored, read, listed, found.
+    fn dewey(&self, prefix: &str) -> Vec<Block> {
+        let call = |tool: &str, input: Value| vec![Block::tool(&format!("{prefix}dewey_{tool}"), input)];
         let messages = json!([
             {"role": "user", "content": "Where does the albatross nest?"},
             {"role": "assistant", "content": [{"type": "text", "text": "On the island."}]},

@@ -1,24 +1,14 @@
 //! The ports to listen on, and the upstream to forward to.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::StatusCode;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 
 use super::Finding;
+use crate::cli::ready::{PATIENCE, ask};
 use crate::config::Config;
 use crate::wiring::gateway_config;
-
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A health answer is short; what is longer is somebody else's.
-const HEALTH_BYTES: usize = 64 * 1024;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let elsewhere = "stop what uses it, or choose another address with --gateway-listen (iccm run takes any free port)";
@@ -73,16 +63,4 @@ async fn upstream(config: &Config) -> Finding {
             "check the network and the URL",
         ),
     }
-}
-
-/// Asks somebody on this machine, without TLS.
-async fn ask(url: &str) -> Result<(StatusCode, Bytes), BoxError> {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let asking = async {
-        let response = client.get(url.parse()?).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), HEALTH_BYTES).collect().await?.to_bytes();
-        Ok((status, body))
-    };
-    tokio::time::timeout(PATIENCE, asking).await.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?
 }

@@ -70,7 +70,11 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// Runs the command to its end; its exit code, or 128 and the signal that killed it.
-pub(super) async fn run(program: &OsStr, arguments: &[OsString], env: &[(String, OsString)]) -> anyhow::Result<u8> {
+pub(in crate::cli) async fn run(
+    program: &OsStr,
+    arguments: &[OsString],
+    env: &[(String, OsString)],
+) -> anyhow::Result<u8> {
     let signals = Signals::listen().context("cannot listen to signals")?;
     let variables = env.iter().map(|(name, value)| (name, value));
     let mut child = Command::new(program)
