@@ -189,13 +189,13 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn an_address_for_a_part_that_is_not_there_is_taken_and_told() {
     let place = Place::new();
-    let words = ["up", "--json", "--gateway-listen", "127.0.0.1:0", "--fiedler-listen", "127.0.0.1:0"];
+    let words = ["up", "--json", "--gateway-listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0"];
     let mut up = place.start(&words);
     up.ready();
     up.signal(Signal::TERM);
     let (code, said) = up.finish();
     assert_eq!(code, Some(0));
-    assert!(said.contains("--fiedler-listen has no effect"), "{said}");
+    assert!(said.contains("--web-listen has no effect"), "{said}");
 }
 
 #[test]
