@@ -9,8 +9,8 @@
 
 use std::io;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -26,9 +26,11 @@ impl Worker {
     }
 }
 
-/// How many threads there are.
+/// How many threads there are: as many as there were cores when it was asked first, so that what is made later for each thread
+/// (a reload makes new clients) fits the threads that run, whatever has become of the process' share of the machine.
 pub(super) fn count() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
+    static COUNT: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+    *COUNT
 }
 
 /// Owns the threads; without it they stop.
