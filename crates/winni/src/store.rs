@@ -69,7 +69,8 @@ pub trait Store: Send + Sync {
     /// What is stored of a recorder.
     async fn watermark(&self, recorder: Uuid) -> Result<Watermark>;
 
-    /// Indexes up to `max` messages for full-text search that are not indexed yet; how many it did.
+    /// Indexes up to `max` messages for full-text search that are not indexed yet; how many it did. What somebody else is
+    /// changing at this moment is left for the next time.
     async fn index_pending(&self, max: usize) -> Result<usize>;
 
     /// Begins a conversation that has no message yet.

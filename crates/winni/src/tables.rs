@@ -266,11 +266,10 @@ pub(crate) trait Frames: Content {
 
 /// What an exchange is about to ask for, told ahead.
 pub(crate) struct Expected<'a> {
-    pub(crate) epoch: i32,
     pub(crate) session: Option<i64>,
     pub(crate) agent: Option<&'a str>,
     /// The last steps of its history: how many messages it has up to there, and their chain.
-    pub(crate) steps: &'a [(u64, Chain)],
+    pub(crate) steps: Vec<(u64, Chain)>,
     /// Blocks that are not remembered.
     pub(crate) blocks: &'a [BlockHash],
 }
@@ -316,8 +315,9 @@ pub(crate) trait Ingest: Packing {
 
     fn count_unrecorded(&self, exchanges: u64) -> Result<()>;
 
-    /// Told before a history's place is looked for.
-    fn expect(&self, _expected: &Expected<'_>) -> Result<()> {
+    /// Told before the places of histories of one epoch are looked for. A backend for which each question costs a journey
+    /// asks for all of them at once.
+    fn expect(&self, _epoch: i32, _expected: &[Expected<'_>]) -> Result<()> {
         Ok(())
     }
 

@@ -47,7 +47,7 @@ pub(crate) struct Manifest {
 
 /// A body taken apart: its manifest, and the blocks in the order in which they are best kept.
 pub(crate) struct Split {
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: Arc<Manifest>,
     /// Those of elements that an earlier body had are left out: they are kept already.
     pub(crate) blocks: Vec<(BlockHash, Vec<u8>)>,
     /// The elements that an earlier body had.
@@ -98,7 +98,7 @@ pub(crate) fn split(
     skeleton.extend_from_slice(&body[at..]);
     let skeleton_hash = hash(&skeleton);
     blocks.push((skeleton_hash, skeleton));
-    let manifest = Manifest { skeleton: skeleton_hash, literals, arrays };
+    let manifest = Arc::new(Manifest { skeleton: skeleton_hash, literals, arrays });
     Some(Split { manifest, blocks, resent: resent.map(|r| r.runs.clone()).unwrap_or_default() })
 }
 
@@ -309,8 +309,8 @@ mod tests {
         assert_eq!(rebuild(&b, &b.manifest), second);
         let alone = b.manifest.encode(None);
         let relative = b.manifest.encode(Some(&a.manifest));
-        assert_eq!(Manifest::decode(&alone, None).as_ref(), Some(&b.manifest));
-        assert_eq!(Manifest::decode(&relative, Some(&a.manifest)).as_ref(), Some(&b.manifest));
+        assert_eq!(Manifest::decode(&alone, None).as_ref(), Some(&*b.manifest));
+        assert_eq!(Manifest::decode(&relative, Some(&a.manifest)).as_ref(), Some(&*b.manifest));
         assert_eq!(Manifest::decode(&relative, None), None, "a relative manifest is useless without its base");
         assert!(relative.len() < alone.len());
     }

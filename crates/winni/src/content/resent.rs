@@ -11,6 +11,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wire::head::RequestHead;
 use wire::spans::{ArrayKey, ArraySpan, MAX_ELEMENTS, Request, Spans};
@@ -35,14 +36,28 @@ pub(crate) fn line(head: &RequestHead, body: &[u8]) -> Line {
     hasher.finish()
 }
 
-/// A body that was taken apart and proved to be rebuildable.
+/// A body that was taken apart. Others may be read with its help at once, and kept with its help once it is proved.
 pub(crate) struct Earlier {
-    pub(crate) body: Vec<u8>,
-    pub(crate) spans: Spans,
-    pub(crate) manifest: Arc<Manifest>,
+    body: Arc<Vec<u8>>,
+    spans: Arc<Spans>,
+    manifest: Arc<Manifest>,
+    proved: AtomicBool,
 }
 
 impl Earlier {
+    pub(crate) fn new(body: Arc<Vec<u8>>, spans: Arc<Spans>, manifest: Arc<Manifest>) -> Self {
+        Self { body, spans, manifest, proved: AtomicBool::new(false) }
+    }
+
+    /// It is kept, and was rebuilt from what is kept.
+    pub(crate) fn prove(&self) {
+        self.proved.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_proved(&self) -> bool {
+        self.proved.load(Ordering::Relaxed)
+    }
+
     fn elements(&self, key: ArrayKey) -> &[ElementRef] {
         self.manifest.arrays.iter().find(|a| a.key == key as u8).map_or(&[], |a| &a.elements)
     }
@@ -125,7 +140,7 @@ impl Shortened {
 
 /// Which elements of a body were in an earlier one.
 pub(crate) struct Resent {
-    earlier: Arc<Earlier>,
+    pub(crate) earlier: Arc<Earlier>,
     pub(crate) runs: Vec<Run>,
 }
 

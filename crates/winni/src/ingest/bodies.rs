@@ -7,7 +7,7 @@ use wire::spans::Spans;
 use super::packs::OpenPacks;
 use crate::content::envelope::Envelope;
 use crate::content::manifest::{self, BlockHash, Manifest, Split};
-use crate::content::resent::Resent;
+use crate::content::resent::{Earlier, Resent};
 use crate::model::BodySource;
 use crate::reading::blocks::BlockReader;
 use crate::reading::bodies::MAX_DEPTH;
@@ -33,22 +33,22 @@ pub(crate) struct Kept {
     pub(crate) digests: Vec<u8>,
     /// The request's manifest and how many others it stands on.
     pub(crate) manifest: Option<(Arc<Manifest>, u32)>,
-    /// The request's body, if it is kept as a manifest.
-    pub(crate) body: Option<Vec<u8>>,
     /// What all this takes in the database.
     pub(crate) stored_bytes: u64,
 }
 
 /// A request's body that is small enough to be looked into.
 pub(crate) struct WholeBody {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Arc<Vec<u8>>,
     pub(crate) split: Option<Split>,
+    /// The body that this one resends a part of. If that one was not kept as blocks, this one cannot be either.
+    pub(crate) rests_on: Option<Arc<Earlier>>,
 }
 
 impl WholeBody {
-    pub(crate) fn new(bytes: Vec<u8>, spans: Option<&Spans>, resent: Option<&Resent>, key: &[u8; 32]) -> Self {
-        let split = spans.and_then(|spans| manifest::split(&bytes, spans, resent, |b| block_hash(key, b)));
-        Self { bytes, split }
+    pub(crate) fn new(bytes: Vec<u8>, spans: Option<&Spans>, resent: Option<Resent>, key: &[u8; 32]) -> Self {
+        let split = spans.and_then(|spans| manifest::split(&bytes, spans, resent.as_ref(), |b| block_hash(key, b)));
+        Self { bytes: Arc::new(bytes), split, rests_on: resent.map(|resent| resent.earlier) }
     }
 }
 
@@ -84,12 +84,13 @@ impl BodyWriter<'_> {
     ) -> Result<Kept> {
         let mut digests = Vec::with_capacity(32);
         let mut buffer = Vec::new();
-        let (mut new_blocks, mut found, mut body) = (Vec::new(), None, None);
+        let (mut new_blocks, mut found) = (Vec::new(), None);
         let (request_form, mut request_data, request_base);
         match request {
-            Some(WholeBody { bytes, split }) => {
+            Some(WholeBody { bytes, split, rests_on }) => {
                 digests.extend_from_slice(&short_digest(&bytes));
-                if let Some(split) = split {
+                let is_sound = rests_on.is_none_or(|earlier| earlier.is_proved());
+                if let Some(split) = split.filter(|_| is_sound) {
                     found = self.take_apart(&bytes, split, &mut buffer, &mut new_blocks)?;
                 }
                 request_form = match (&found, bytes.is_empty()) {
@@ -97,9 +98,8 @@ impl BodyWriter<'_> {
                     (None, true) => Form::Empty,
                     (None, false) => Form::Enveloped,
                 };
-                match request_form {
-                    Form::Enveloped => envelope.request_body = bytes,
-                    _ => body = found.is_some().then_some(bytes),
+                if request_form == Form::Enveloped {
+                    envelope.request_body = Arc::unwrap_or_clone(bytes);
                 }
                 let base = base.filter(|b| b.depth < MAX_DEPTH);
                 request_data = found.as_ref().map(|m| m.encode(base.as_ref().map(|b| &*b.manifest)));
@@ -134,8 +134,7 @@ impl BodyWriter<'_> {
             response_form,
             response_data,
             digests,
-            manifest: found.map(|m| (Arc::new(m), depth)),
-            body,
+            manifest: found.map(|manifest| (manifest, depth)),
             stored_bytes: self.stored_bytes,
         })
     }
@@ -148,7 +147,7 @@ impl BodyWriter<'_> {
         split: Split,
         buffer: &mut Vec<u8>,
         new_blocks: &mut Vec<(BlockHash, usize, usize)>,
-    ) -> Result<Option<Manifest>> {
+    ) -> Result<Option<Arc<Manifest>>> {
         let mut reader = BlockReader::new(self.tables);
         let (keep_buffer, keep_blocks) = (buffer.len(), new_blocks.len());
         for (hash, bytes) in split.blocks {

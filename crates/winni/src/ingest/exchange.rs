@@ -1,97 +1,59 @@
-//! Storing one exchange: what it means, where it belongs, what it said.
+//! Storing one exchange: where it belongs, what it said, what it weighs.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use wire::assembled::Assembled;
-use wire::spans::Request;
 
-use super::bodies::{BodyWriter, Kept, MAX_WHOLE, WholeBody};
+use super::bodies::{BodyWriter, Kept};
 use super::frames;
-use super::history::{history, request_turns};
+use super::history::request_turns;
 use super::memory::Memory;
 use super::placing::{self, Context};
+use super::read::ReadExchange;
 use crate::content::envelope::Envelope;
-use crate::content::resent::{self, Shortened};
-use crate::conversation::message::Message;
 use crate::conversation::request::{Purpose, Reading};
-use crate::conversation::{project, response, text, threading};
-use crate::mcp_over_http;
-use crate::model::{BodySource, CapturedExchange, Kind};
+use crate::conversation::{project, response, text};
+use crate::model::{CapturedExchange, Kind};
 use crate::pricing;
-use crate::reading::content::history_key;
-use crate::store::{Error, Result};
-use crate::tables::{Expected, Ingest, NewExchange, Source};
+use crate::store::Result;
+use crate::tables::{Ingest, NewExchange, Source};
 
+/// Makes an exchange that was read part of the record.
 pub(crate) fn store(
     tables: &dyn Ingest,
     recorder: i64,
     seq: u64,
-    exchange: CapturedExchange,
+    read: ReadExchange,
     memory: &mut Memory,
 ) -> Result<()> {
-    let epoch = tables.epoch_of(exchange.started_at)?;
+    let ReadExchange { exchange, epoch, line, whole, earlier, spans, reading, response_body, .. } = read;
+    let ReadExchange { answer, within, history, steps, named, .. } = read;
     memory.enter(epoch);
-    let bytes = match exchange.request_body.size() {
-        size if size <= MAX_WHOLE => Some(read_all(&*exchange.request_body)?),
-        _ => None,
-    };
-    let line = resent::line(&exchange.request_head, bytes.as_deref().unwrap_or_default());
-    let earlier = memory.earlier.get(&line);
-    let shortened = bytes.as_deref().zip(earlier).and_then(|(body, earlier)| Shortened::of(body, earlier));
-    let (parsed, resent) = match shortened.as_ref().and_then(Shortened::parse) {
-        Some((parsed, resent)) => (Some(parsed), Some(resent)),
-        None => (bytes.as_deref().and_then(wire::spans::parse), None),
-    };
-    let last_words = parsed.as_ref().zip(bytes.as_deref()).map(|(p, b)| last_words(p, b)).unwrap_or_default();
-    let reading = Reading::of(&exchange.request_head, parsed.as_ref(), &last_words);
-    let response_body = match exchange.response_body.size() {
-        size if size <= MAX_WHOLE => read_all(&*exchange.response_body)?,
-        _ => Vec::new(),
-    };
-    let answer = answer(&exchange, &reading, &response_body);
-    let within = mcp_over_http::frames(&exchange, bytes.as_deref().unwrap_or_default(), &response_body);
-
-    let spans = parsed.map(|p| p.spans);
-    let whole = bytes.map(|bytes| WholeBody::new(bytes, spans.as_ref(), resent.as_ref(), &memory.key));
-    let history = match (reading.purpose, &whole, &spans) {
-        (Purpose::Turn, Some(whole), Some(spans)) => history(whole, spans, &mut memory.messages)?,
-        _ => Vec::new(),
-    };
-    let steps = threading::steps(history.iter().map(|m| (m.role, m.digest)));
-
-    let named = reading.session.as_deref().map(|name| tables.session(name, false)).transpose()?;
-    let new_blocks = whole.as_ref().map(|w| memory.unknown_blocks(w)).unwrap_or_default();
-    tables.expect(&Expected {
-        epoch,
-        session: named,
-        agent: reading.agent.as_deref(),
-        steps: &placing::last_steps(&steps),
-        blocks: &new_blocks,
-    })?;
-    let mut target = None;
+    let context = Context { tables, exchange: &exchange, reading: &reading, named, whole: whole.as_ref() };
+    let mut placed = None;
     if !history.is_empty() {
         let place = placing::place(tables, epoch, named, reading.agent.as_deref(), &steps)?;
-        let context = Context { tables, exchange: &exchange, reading: &reading, named, whole: whole.as_ref() };
-        target = Some(context.target(place, &history, spans.as_ref())?);
-    }
-    let mut turns = Vec::new();
-    let mut first_base = None;
-    if let Some(target) = &mut target {
-        first_base = memory.base(tables, target.conversation)?;
-        turns = request_turns(&history, &steps, target.known);
+        let mut target = context.target(place, &history, spans.as_deref())?;
+        let base = memory.base(tables, target.conversation)?;
+        let mut turns = request_turns(&history, &steps, target.known);
         if let (Some(answer), Some(last)) = (&answer, steps.last()) {
-            let context = Context { tables, exchange: &exchange, reading: &reading, named, whole: whole.as_ref() };
-            context.add_answer(target, &mut turns, answer, steps.len() as u64, &last.chain)?;
+            context.add_answer(&mut target, &mut turns, answer, steps.len() as u64, &last.chain)?;
         }
+        placed = Some((target.conversation, turns, base));
     }
-    let session = match (&target, named) {
-        (Some(target), None) => Some(tables.session_of(target.conversation)?),
+    let (conversation, turns, base) = match placed {
+        Some((conversation, turns, base)) => (Some(conversation), turns, base),
+        None => (None, Vec::new(), None),
+    };
+    let session = match (conversation, named) {
+        (Some(conversation), None) => Some(tables.session_of(conversation)?),
         _ => named,
     };
 
     // What a body resends was looked at when it came first.
-    if let (Some(session), Some(whole), Some(spans), None) = (session, &whole, &spans, &resent)
+    if let (Some(session), Some(whole), Some(spans)) = (session, &whole, &spans)
+        && whole.rests_on.is_none()
         && let Some(folder) = project::folder(&whole.bytes, spans)
     {
         tables.set_project(session, &folder)?;
@@ -114,14 +76,18 @@ pub(crate) fn store(
         session: session.unwrap_or(0),
         stored_bytes: 0,
     };
-    let mut kept = writer.keep(envelope, whole, &*exchange.request_body, &*exchange.response_body, first_base)?;
-    let conversation = target.as_ref().map(|t| t.conversation);
+    let kept = writer.keep(envelope, whole, &*exchange.request_body, &*exchange.response_body, base)?;
+    match earlier {
+        Some(earlier) if kept.manifest.is_some() => earlier.prove(),
+        Some(_) => memory.earlier.remove(&line),
+        None => {}
+    }
     let row =
         RowContext { tables, epoch, recorder, seq, session, conversation, reading: &reading, answer: answer.as_ref() };
     let id = row.insert(&exchange, &kept, memory)?;
-    if let Some(target) = &target {
-        tables.add_turns(target.conversation, id, &turns, exchange.started_at)?;
-        memory.remember(target.conversation, id, &kept);
+    if let Some(conversation) = conversation {
+        tables.add_turns(conversation, id, &turns, exchange.started_at)?;
+        memory.remember(conversation, id, &kept);
         for turn in &turns {
             let said = history.iter().rev().find(|m| m.source == turn.source).and_then(|m| m.content.clone());
             let answered = || answer.as_ref()?.message.get("content").cloned().map(Arc::new);
@@ -129,7 +95,6 @@ pub(crate) fn store(
             content.into_iter().for_each(|content| memory.fresh.put(id, turn.source, content));
         }
     }
-    memory.remember_body(line, spans, &mut kept);
     let sizes = tables.row_sizes();
     let mut stored = kept.stored_bytes + sizes.exchange + turns.len() as u64 * sizes.message;
     if let (Some(answer), Some(session), Some(conversation)) = (&answer, session, conversation) {
@@ -142,34 +107,6 @@ pub(crate) fn store(
     within.iter().try_for_each(|frame| frames::store(tables, place, frame, memory))?;
     let captured = head_bytes + exchange.request_body.size() + exchange.response_body.size();
     tables.count(captured, stored)
-}
-
-pub(crate) fn read_all(source: &dyn BodySource) -> Result<Vec<u8>> {
-    let size = usize::try_from(source.size()).unwrap_or(usize::MAX);
-    let mut bytes = match size {
-        0 => Vec::new(),
-        _ => source.read_at(0, size).map_err(Error::Source)?,
-    };
-    while bytes.len() < size {
-        let more = source.read_at(bytes.len() as u64, size - bytes.len()).map_err(Error::Source)?;
-        if more.is_empty() {
-            return Err(Error::Source(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        bytes.extend_from_slice(&more);
-    }
-    Ok(bytes)
-}
-
-fn last_words(parsed: &Request<'_>, body: &[u8]) -> String {
-    let elements = parsed.spans.elements(history_key(&parsed.spans));
-    let last = elements.last().and_then(|range| body.get(range.clone()));
-    let message = last.and_then(|bytes| serde_json::from_slice(bytes).ok()).map(Message::of);
-    message.map(|m| text::words(&m.content)).unwrap_or_default()
-}
-
-/// The model's answer; `None` where the exchange has none.
-fn answer(exchange: &CapturedExchange, reading: &Reading, body: &[u8]) -> Option<Assembled> {
-    response::assemble(reading.api?, exchange.response_head.as_ref()?, body)
 }
 
 fn note_side_call(

@@ -8,8 +8,8 @@ use std::io::BufReader;
 use wire::mcp::{Envelope, Kind};
 
 use super::bodies::{BodyWriter, MAX_WHOLE, short_digest};
-use super::exchange::read_all;
 use super::memory::Memory;
+use super::read::read_all;
 use crate::conversation::text::{self, Block};
 use crate::model::{BodySource, CapturedFrame, FrameForm};
 use crate::store::Result;

@@ -126,13 +126,11 @@ impl Memory {
         }
     }
 
-    /// Keeps a body that was proved to be rebuildable, for the next one of its line.
-    pub(crate) fn remember_body(&mut self, line: Line, spans: Option<Spans>, kept: &mut Kept) {
-        if let (Some(body), Some(spans), Some((manifest, _))) = (kept.body.take(), spans, &kept.manifest)
-            && body.len() <= EARLIER_BYTES / 4
-        {
-            let weight = body.len();
-            self.earlier.put(line, Arc::new(Earlier { body, spans, manifest: manifest.clone() }), weight);
-        }
+    /// Keeps a body that was taken apart, for the next one of its line.
+    pub(crate) fn remember_body(&mut self, line: Line, body: &WholeBody, spans: &Arc<Spans>) -> Option<Arc<Earlier>> {
+        let split = body.split.as_ref().filter(|_| body.bytes.len() <= EARLIER_BYTES / 4)?;
+        let earlier = Arc::new(Earlier::new(body.bytes.clone(), spans.clone(), split.manifest.clone()));
+        self.earlier.put(line, earlier.clone(), body.bytes.len());
+        Some(earlier)
     }
 }

@@ -9,13 +9,15 @@ mod history;
 pub(crate) mod memory;
 pub(crate) mod packs;
 mod placing;
+mod read;
 
 use std::collections::HashSet;
 
-use crate::model::{Batch, Gap, Item};
+use crate::model::{Batch, CapturedExchange, Gap, Item};
 use crate::store::{Result, Watermark};
 use crate::tables::Ingest;
 use memory::Memory;
+use read::ReadExchange;
 
 /// Stores a batch within a transaction. If this fails, or the transaction, what `memory` has learnt from it must be forgotten.
 pub(crate) fn append(tables: &dyn Ingest, batch: Batch, memory: &mut Memory) -> Result<Watermark> {
@@ -23,44 +25,98 @@ pub(crate) fn append(tables: &dyn Ingest, batch: Batch, memory: &mut Memory) -> 
     let recorder = tables.recorder(batch.recorder)?;
     let seqs: Vec<u64> = batch.items.iter().map(|(seq, _)| *seq).collect();
     let mut held: HashSet<u64> = tables.held(recorder, &seqs)?.into_iter().collect();
+    let mut window = Window { recorder, epoch: 0, bytes: 0, read: Vec::new() };
     for (seq, item) in batch.items {
         if held.insert(seq) {
-            store_item(tables, recorder, seq, item, memory)?;
+            window.take(tables, seq, item, memory)?;
         }
     }
+    window.store(tables, memory)?;
     tables.advance(recorder)
 }
 
-fn store_item(tables: &dyn Ingest, recorder: i64, seq: u64, item: Item, memory: &mut Memory) -> Result<()> {
-    let mut detail = None;
-    let kind = match item {
-        Item::LifeBegin { at, about } => {
-            tables.begin_life(recorder, at, &about)?;
-            0
+/// Exchanges in a row that were read and are not stored yet.
+struct Window {
+    recorder: i64,
+    /// All of them are of this one.
+    epoch: i32,
+    /// Of the requests' bodies.
+    bytes: u64,
+    read: Vec<(u64, ReadExchange)>,
+}
+
+/// Exchanges, and bytes of requests, that wait to be stored together.
+const WINDOW: usize = 64;
+const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+
+impl Window {
+    /// Stores an item, or has it wait for others to be stored with.
+    fn take(&mut self, tables: &dyn Ingest, seq: u64, item: Item, memory: &mut Memory) -> Result<()> {
+        if let Item::Exchange(exchange) = item {
+            return self.read(tables, seq, *exchange, memory);
         }
-        Item::Exchange(exchange) => {
-            exchange::store(tables, recorder, seq, *exchange, memory)?;
-            1
+        self.store(tables, memory)?;
+        let recorder = self.recorder;
+        let mut detail = None;
+        let kind = match item {
+            Item::LifeBegin { at, about } => {
+                tables.begin_life(recorder, at, &about)?;
+                0
+            }
+            Item::Exchange(_) => 1,
+            Item::Gap(gap) => {
+                detail = Some(gap_detail(&gap));
+                tables.count_unrecorded(gap.exchanges)?;
+                2
+            }
+            Item::LifeEnd { at, orderly } => {
+                tables.end_life(recorder, at, orderly)?;
+                3
+            }
+            Item::Frame(frame) => {
+                frames::store(tables, frames::Place { recorder, seq, exchange: None }, &frame, memory)?;
+                4
+            }
+            Item::ConnectionEnd(end) => {
+                detail = Some(serde_json::json!(end).to_string().into_bytes());
+                5
+            }
+        };
+        add_record(tables, recorder, seq, kind, detail.as_deref())
+    }
+
+    fn read(&mut self, tables: &dyn Ingest, seq: u64, exchange: CapturedExchange, memory: &mut Memory) -> Result<()> {
+        let epoch = tables.epoch_of(exchange.started_at)?;
+        let bytes = exchange.request_body.size();
+        if epoch != self.epoch || self.read.len() >= WINDOW || self.bytes + bytes > WINDOW_BYTES {
+            self.store(tables, memory)?;
         }
-        Item::Gap(gap) => {
-            detail = Some(gap_detail(&gap));
-            tables.count_unrecorded(gap.exchanges)?;
-            2
+        self.epoch = epoch;
+        memory.enter(epoch);
+        self.bytes += bytes;
+        self.read.push((seq, ReadExchange::of(tables, epoch, exchange, memory)?));
+        Ok(())
+    }
+
+    /// Stores what waits.
+    fn store(&mut self, tables: &dyn Ingest, memory: &mut Memory) -> Result<()> {
+        let read = std::mem::take(&mut self.read);
+        self.bytes = 0;
+        if read.is_empty() {
+            return Ok(());
         }
-        Item::Frame(frame) => {
-            frames::store(tables, frames::Place { recorder, seq, exchange: None }, &frame, memory)?;
-            4
+        let expected: Vec<_> = read.iter().map(|(_, read)| read.expected()).collect();
+        tables.expect(self.epoch, &expected)?;
+        for (seq, read) in read {
+            exchange::store(tables, self.recorder, seq, read, memory)?;
+            add_record(tables, self.recorder, seq, 1, None)?;
         }
-        Item::ConnectionEnd(end) => {
-            detail = Some(serde_json::json!(end).to_string().into_bytes());
-            5
-        }
-        Item::LifeEnd { at, orderly } => {
-            tables.end_life(recorder, at, orderly)?;
-            3
-        }
-    };
-    tables.add_record(recorder, seq, kind, detail.as_deref())?;
+        Ok(())
+    }
+}
+
+fn add_record(tables: &dyn Ingest, recorder: i64, seq: u64, kind: i64, detail: Option<&[u8]>) -> Result<()> {
+    tables.add_record(recorder, seq, kind, detail)?;
     tables.count(0, tables.row_sizes().record)
 }
 

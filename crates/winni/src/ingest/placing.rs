@@ -67,7 +67,7 @@ pub(crate) fn place(
         if from_end > announced {
             let steps: Vec<_> = numbered(history).rev().skip(announced).take(announced * 3).collect();
             announced *= 4;
-            tables.expect(&Expected { epoch, session, agent, steps: &steps, blocks: &[] })?;
+            tables.expect(epoch, &[Expected { session, agent, steps, blocks: &[] }])?;
         }
         let mut known = match session {
             Some(session) => tables.known_in_session(session, agent, length, chain)?,

@@ -114,10 +114,7 @@ fn remove_rows(batch: &Batch<'_>, conversation: i64, exchanges: &[i64]) -> Resul
     let gone = connection
         .query("DELETE FROM message WHERE tenant = $1 AND conversation = $2 RETURNING id", &[&tenant, &conversation])?;
     let gone: Vec<i64> = gone.iter().map(|row| row.get(0)).collect();
-    for table in ["message_words", "message_unindexed"] {
-        let sql = format!("DELETE FROM {table} WHERE tenant = $1 AND message = ANY($2)");
-        connection.execute(&sql, &[&tenant, &gone])?;
-    }
+    indexing::forget(batch, &gone)?;
     connection.execute("DELETE FROM conversation WHERE tenant = $1 AND id = $2", &[&tenant, &conversation])?;
     connection.execute(
         "UPDATE exchange SET erased = true, conversation = NULL, pack = NULL, pack_offset = NULL, pack_length = NULL,

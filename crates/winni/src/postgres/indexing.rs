@@ -1,6 +1,11 @@
 //! Filling the full-text index behind the traffic.
 //!
 //! A message is either in the queue or in the index, never in both: so its words can be erased from wherever they are.
+//!
+//! Whoever fills the index writes beside the tenant's writer, not in turn with it. What keeps the two apart is a message's
+//! row in the queue. The filler locks it before it looks at what the message is, and passes over those that a writer has
+//! locked; so it never waits. A writer that changes what a message is indexed with takes that row first, which waits for
+//! the filler, and only then removes the words that the filler may have added.
 
 use std::collections::{HashMap, HashSet};
 
@@ -74,22 +79,25 @@ fn places(connection: &Connection, tenant: i64, messages: &[i64]) -> Result<Hash
     rows.iter().map(place).collect()
 }
 
-/// Puts entries into the index, of messages that are still what they were when they were read; others wait for the next
-/// time.
-pub(super) fn index(batch: &Batch<'_>, read: &[Ready]) -> Result<usize> {
-    let (connection, tenant) = (batch.sql()?, batch.tenant());
+/// Puts entries into the index, within a transaction: of messages that are still what they were when they were read. Others
+/// wait for the next time.
+pub(super) fn index(connection: &Connection, tenant: i64, read: &[Ready]) -> Result<()> {
     let messages: Vec<i64> = read.iter().map(|ready| ready.entry.message).collect();
-    let now = places(connection, tenant, &messages)?;
-    let is_same = |ready: &&Ready| now.get(&ready.entry.message) == ready.entry.place.as_ref();
-    let same: Vec<i64> = read.iter().filter(is_same).map(|ready| ready.entry.message).collect();
     let rows = connection.query(
-        "DELETE FROM message_unindexed u USING unnest($2::bigint[]) AS w (id)
-         WHERE u.tenant = $1 AND u.message = w.id RETURNING u.message",
-        &[&tenant, &same],
+        "SELECT u.message FROM unnest($2::bigint[]) AS w (id)
+         JOIN message_unindexed u ON u.tenant = $1 AND u.message = w.id FOR UPDATE OF u SKIP LOCKED",
+        &[&tenant, &messages],
     )?;
-    let waited: std::collections::HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
-    let (mut ids, mut parts, mut words) = (Vec::new(), Vec::new(), Vec::new());
-    for Ready { entry, vectors } in read.iter().filter(|ready| waited.contains(&ready.entry.message)) {
+    let locked: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    let now = places(connection, tenant, &locked)?;
+    let waited: HashSet<i64> = locked.into_iter().collect();
+    let is_same = |ready: &&Ready| {
+        let message = ready.entry.message;
+        waited.contains(&message) && now.get(&message) == ready.entry.place.as_ref()
+    };
+    let (mut done, mut ids, mut parts, mut words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for Ready { entry, vectors } in read.iter().filter(is_same) {
+        done.push(entry.message);
         for (part, vector) in vectors.iter().enumerate() {
             ids.push(entry.message);
             parts.push(part as i32);
@@ -97,12 +105,26 @@ pub(super) fn index(batch: &Batch<'_>, read: &[Ready]) -> Result<usize> {
         }
     }
     connection.execute(
+        "DELETE FROM message_unindexed u USING unnest($2::bigint[]) AS w (id) WHERE u.tenant = $1 AND u.message = w.id",
+        &[&tenant, &done],
+    )?;
+    connection.execute(
         "INSERT INTO message_words (tenant, message, part, words)
          SELECT $1, w.message, w.part, w.words::tsvector
          FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS w (message, part, words)",
         &[&tenant, &ids, &parts, &words],
     )?;
-    Ok(read.len())
+    Ok(())
+}
+
+/// Takes messages that are gone out of the queue and out of the index.
+pub(super) fn forget(batch: &Batch<'_>, messages: &[i64]) -> Result<()> {
+    // In this order: see the top.
+    for table in ["message_unindexed", "message_words"] {
+        let sql = format!("DELETE FROM {table} WHERE tenant = $1 AND message = ANY($2)");
+        batch.sql()?.execute(&sql, &[&batch.tenant(), &messages])?;
+    }
+    Ok(())
 }
 
 /// Queues the first messages of a session's captured main lines anew: they carry its title.
@@ -118,12 +140,14 @@ pub(super) fn requeue_titles(batch: &Batch<'_>, session: i64) -> Result<()> {
 
 /// Queues messages anew, whose documents are others now.
 pub(super) fn requeue(batch: &Batch<'_>, messages: &[i64]) -> Result<()> {
+    // One that waits already is locked, so that nobody indexes it as it was.
     batch.sql()?.execute(
-        "WITH queued AS (INSERT INTO message_unindexed (tenant, message) SELECT $1, unnest($2::bigint[])
-             ON CONFLICT DO NOTHING RETURNING message)
-         DELETE FROM message_words WHERE tenant = $1 AND message IN (SELECT message FROM queued)",
+        "INSERT INTO message_unindexed (tenant, message) SELECT $1, unnest($2::bigint[])
+         ON CONFLICT (tenant, message) DO UPDATE SET message = excluded.message",
         &[&batch.tenant(), &messages],
     )?;
+    let sql = "DELETE FROM message_words WHERE tenant = $1 AND message = ANY($2)";
+    batch.sql()?.execute(sql, &[&batch.tenant(), &messages])?;
     Ok(())
 }
 

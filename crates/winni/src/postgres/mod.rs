@@ -1,4 +1,4 @@
-//! Winni on PostgreSQL 15 and later: one writing connection, a few reading ones.
+//! Winni on PostgreSQL 15 and later: one writing connection, one that fills the full-text index, a few reading ones.
 //!
 //! Guaranteed: a batch is stored whole or not at all, and is with the server's write-ahead log once [`Store::append`] has
 //! returned (as far as the server's `synchronous_commit` says). Any number of processes may use one database at once; they
@@ -14,6 +14,7 @@ mod erase;
 mod error;
 mod exchanges;
 mod frames;
+mod indexer;
 mod indexing;
 pub(crate) mod moving;
 mod places;
@@ -43,6 +44,7 @@ use crate::reading::{self, BodyReader};
 use crate::store::{Error, Result, Store, Watermark};
 use address::Address;
 use connection::{Connection, Limits};
+use indexer::Indexer;
 use schema::DEFAULT_TENANT;
 use snapshot::Snapshot;
 use writer::Writer;
@@ -75,6 +77,7 @@ struct Waiting {
 pub struct PostgresStore {
     jobs: mpsc::Sender<Job>,
     readers: Arc<Readers>,
+    indexer: Arc<Indexer>,
     fresh: Arc<Fresh>,
 }
 
@@ -117,8 +120,9 @@ impl PostgresStore {
             .name("winni-writer".into())
             .spawn(move || run_writer(writer, queue))
             .map_err(|e| Error::Unavailable(format!("cannot start a thread: {e}")))?;
-        let readers = Readers { address, idle: Mutex::default(), permits: Semaphore::new(READERS) };
-        Ok(Self { jobs, readers: Arc::new(readers), fresh })
+        let indexer = Arc::new(Indexer::new(address.clone()));
+        let readers = Arc::new(Readers { address, idle: Mutex::default(), permits: Semaphore::new(READERS) });
+        Ok(Self { jobs, readers, indexer, fresh })
     }
 
     /// Runs `work` on the writing thread, after what was asked before.
@@ -325,7 +329,10 @@ impl Store for PostgresStore {
         if entries.is_empty() {
             return Ok(0);
         }
-        self.write(move |writer| writer.run(|batch, _| indexing::index(batch, &entries))).await
+        let (indexer, count) = (self.indexer.clone(), entries.len());
+        let indexed = tokio::task::spawn_blocking(move || indexer.index(&entries)).await;
+        indexed.map_err(stopped)?.map_err(|e| at_address(e, &self.readers.address))?;
+        Ok(count)
     }
 
     async fn begin_conversation(&self, new: NewConversation) -> Result<Conversation> {

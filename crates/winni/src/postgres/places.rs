@@ -12,28 +12,30 @@ use crate::conversation::threading::Known;
 use crate::store::Result;
 use crate::tables::{NewLine, NewTurn};
 
-/// The conversations of a session (and agent) that hold given steps. Their rows come first, in any plan: a history that is
-/// common may stand in any number of other sessions.
+/// The conversations of sessions (and agents) that hold given steps of whoever has this place among them. Their rows come
+/// first, in any plan: a history that is common may stand in any number of other sessions.
 pub(super) const IN_SESSION: &str =
     "SELECT w.chain, m.id, c.id, w.turn, c.session, c.agent, c.tip, t.complete, s.derived
-     FROM (SELECT id, session, agent, tip FROM conversation
-           WHERE tenant = $1 AND session = $2 AND agent IS NOT DISTINCT FROM $3 OFFSET 0) c
-     CROSS JOIN unnest($4::bigint[], $5::bytea[]) AS w (turn, chain)
+     FROM unnest($2::bigint[], $3::text[]) WITH ORDINALITY AS a (session, agent, place)
+     CROSS JOIN LATERAL (SELECT id, session, agent, tip FROM conversation
+           WHERE tenant = $1 AND session = a.session AND agent IS NOT DISTINCT FROM a.agent OFFSET 0) c
+     CROSS JOIN LATERAL (SELECT turn, chain FROM unnest($4::bigint[], $5::bigint[], $6::bytea[]) AS w (place, turn, chain)
+           WHERE w.place = a.place OFFSET 0) w
      CROSS JOIN LATERAL (SELECT id FROM message
            WHERE tenant = $1 AND conversation = c.id AND turn = w.turn AND chain = w.chain OFFSET 0) m
      JOIN session s ON s.tenant = $1 AND s.id = c.session
      LEFT JOIN message t ON t.tenant = $1 AND t.conversation = c.id AND t.turn = c.tip";
 
-/// The newest conversations of other sessions that hold given chains.
+/// The newest conversations that hold given chains, each in other sessions than the one given with it.
 pub(super) const ELSEWHERE: &str =
     "SELECT w.chain, m.id, m.conversation, m.turn, m.session, NULL::text, m.tip, t.complete,
             m.derived
-     FROM unnest($3::bytea[]) AS w (chain)
+     FROM unnest($2::bigint[], $3::bytea[]) AS w (session, chain)
      CROSS JOIN LATERAL (
          SELECT m.id, m.conversation, m.turn, c.session, c.tip, s.derived
          FROM message m JOIN conversation c ON c.tenant = m.tenant AND c.id = m.conversation
          JOIN session s ON s.tenant = c.tenant AND s.id = c.session
-         WHERE m.tenant = $1 AND m.chain = w.chain AND c.agent IS NULL AND c.session IS DISTINCT FROM $2
+         WHERE m.tenant = $1 AND m.chain = w.chain AND c.agent IS NULL AND c.session IS DISTINCT FROM w.session
          ORDER BY m.id DESC LIMIT 16) m
      LEFT JOIN message t ON t.tenant = $1 AND t.conversation = m.conversation AND t.turn = m.tip";
 
@@ -75,18 +77,9 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Steps as the queries take them.
-    pub(super) fn steps(steps: &[(u64, Chain)]) -> (Vec<i64>, Vec<&[u8]>) {
-        steps.iter().map(|(turn, chain)| (*turn as i64, &chain[..])).unzip()
-    }
-
-    /// These steps have been looked for.
-    pub(super) fn expected(&mut self, session: Option<i64>, agent: Option<&str>, steps: &[(u64, Chain)]) {
-        self.asked.extend(steps.iter().map(|(_, chain)| (session, agent.map(str::to_owned), *chain)));
-    }
-
-    pub(super) fn is_expected(&self, session: Option<i64>, agent: Option<&str>, chain: &Chain) -> bool {
-        self.asked.contains(&(session, agent.map(str::to_owned), *chain))
+    /// This step is looked for; whether it has not been before.
+    pub(super) fn ask(&mut self, session: Option<i64>, agent: Option<&str>, chain: &Chain) -> bool {
+        self.asked.insert((session, agent.map(str::to_owned), *chain))
     }
 
     /// Takes the rows of [`IN_SESSION`] or [`ELSEWHERE`]. What the batch has changed of a conversation stays as it is.

@@ -144,17 +144,21 @@ fn keep_contents(batch: &Batch<'_>, key: &[u8; 32], messages: &[AcceptedMessage]
     for row in &rows {
         known.insert(row.try_get(0)?, row.try_get(1)?);
     }
-    let mut taken = 0;
-    for (message, hash) in messages.iter().zip(&hashes) {
-        if known.contains_key(hash) {
-            continue;
-        }
-        let row = batch.sql()?.query_one(
-            "INSERT INTO stored_content (tenant, hash, data) VALUES ($1, $2, $3) RETURNING id",
-            &[&batch.tenant(), hash, &message.packed],
+    let mut adding: HashMap<&[u8], &[u8]> = HashMap::new();
+    for (message, hash) in messages.iter().zip(&hashes).filter(|(_, hash)| !known.contains_key(*hash)) {
+        adding.insert(hash, &message.packed);
+    }
+    let taken = adding.values().map(|data| data.len() as u64 + CONTENT_ROW).sum();
+    if !adding.is_empty() {
+        let (new_hashes, contents): (Vec<&[u8]>, Vec<&[u8]>) = adding.into_iter().unzip();
+        let rows = batch.sql()?.query(
+            "INSERT INTO stored_content (tenant, hash, data)
+             SELECT $1, n.hash, n.data FROM unnest($2::bytea[], $3::bytea[]) AS n (hash, data) RETURNING hash, id",
+            &[&batch.tenant(), &new_hashes, &contents],
         )?;
-        taken += message.packed.len() as u64 + CONTENT_ROW;
-        known.insert(hash.clone(), row.try_get(0)?);
+        for row in &rows {
+            known.insert(row.try_get(0)?, row.try_get(1)?);
+        }
     }
     let id = |hash: &Vec<u8>| known.get(hash).copied().ok_or_else(|| damaged("a stored content vanished"));
     Ok((hashes.iter().map(id).collect::<Result<_>>()?, taken))

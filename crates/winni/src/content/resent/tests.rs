@@ -14,7 +14,7 @@ fn hash(bytes: &[u8]) -> BlockHash {
 fn taken_apart(body: &str) -> Arc<Earlier> {
     let spans = wire::spans::find(body.as_bytes()).unwrap();
     let manifest = manifest::split(body.as_bytes(), &spans, None, hash).unwrap().manifest;
-    Arc::new(Earlier { body: body.as_bytes().to_vec(), spans, manifest: Arc::new(manifest) })
+    Arc::new(Earlier::new(Arc::new(body.as_bytes().to_vec()), Arc::new(spans), manifest))
 }
 
 /// Reads `body` with the help of `earlier`, compares with reading it alone, and says how many elements were resent.

@@ -8,7 +8,7 @@ use super::super::places::LINE;
 use super::super::value::{stored, text_key};
 use super::super::{indexing, schema};
 use super::Batch;
-use super::lookups::{alone, read_watermark};
+use super::lookups::read_watermark;
 use super::rows::exchange_values;
 use crate::content::manifest::BlockHash;
 use crate::content::pack::Piece;
@@ -150,8 +150,8 @@ impl Ingest for Batch<'_> {
         Ok(())
     }
 
-    fn expect(&self, expected: &Expected<'_>) -> Result<()> {
-        self.look_ahead(expected)
+    fn expect(&self, epoch: i32, expected: &[Expected<'_>]) -> Result<()> {
+        self.look_ahead(epoch, expected)
     }
 
     fn session(&self, name: &str, derived: bool) -> Result<i64> {
@@ -174,16 +174,12 @@ impl Ingest for Batch<'_> {
     }
 
     fn known_in_session(&self, session: i64, agent: Option<&str>, turn: u64, chain: &Chain) -> Result<Vec<Known>> {
-        if !self.places.borrow().is_expected(Some(session), agent, chain) {
-            self.expect(&alone(Some(session), agent, &[(turn, *chain)]))?;
-        }
+        self.look_for(Some(session), agent, turn, chain)?;
         Ok(self.places.borrow().in_session(session, agent, turn, chain))
     }
 
     fn known_elsewhere(&self, session: Option<i64>, chain: &Chain) -> Result<Vec<Known>> {
-        if !self.places.borrow().is_expected(session, None, chain) {
-            self.expect(&alone(session, None, &[(0, *chain)]))?;
-        }
+        self.look_for(session, None, 0, chain)?;
         Ok(self.places.borrow().elsewhere(session, chain))
     }
 
@@ -382,12 +378,11 @@ impl Ingest for Batch<'_> {
 impl Batch<'_> {
     /// Removes the conversation's turns from `first` on, and their words.
     fn give_way(&self, conversation: i64, first: u64) -> Result<()> {
-        self.sql()?.execute(
-            "WITH gone AS (DELETE FROM message WHERE tenant = $1 AND conversation = $2 AND turn >= $3 RETURNING id),
-                  words AS (DELETE FROM message_words WHERE tenant = $1 AND message IN (SELECT id FROM gone))
-             DELETE FROM message_unindexed WHERE tenant = $1 AND message IN (SELECT id FROM gone)",
+        let gone = self.sql()?.query(
+            "DELETE FROM message WHERE tenant = $1 AND conversation = $2 AND turn >= $3 RETURNING id",
             &[&self.tenant(), &conversation, &(first as i64)],
         )?;
+        indexing::forget(self, &gone.iter().map(|row| row.get(0)).collect::<Vec<i64>>())?;
         self.places.borrow_mut().give_way(conversation, first);
         Ok(())
     }

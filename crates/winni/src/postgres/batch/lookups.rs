@@ -1,5 +1,8 @@
 //! What a batch asks: of its own additions from memory, of the rest with SQL.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::super::connection::{Connection, Params};
@@ -55,23 +58,67 @@ impl Content for Batch<'_> {
     }
 }
 
+/// Steps to be looked for, as the queries take them.
+#[derive(Default)]
+struct Asking<'e> {
+    /// Whose histories they are.
+    sessions: Vec<i64>,
+    agents: Vec<Option<Cow<'e, str>>>,
+    /// Steps of those: which one's, and which.
+    places: Vec<i64>,
+    turns: Vec<i64>,
+    chains: Vec<&'e [u8]>,
+    /// Steps that other sessions may hold.
+    not_in: Vec<Option<i64>>,
+    elsewhere: Vec<&'e [u8]>,
+}
+
+impl<'e> Asking<'e> {
+    /// Leaves out what is known.
+    fn add(&mut self, expected: &'e Expected<'e>, known: &mut Places) {
+        let Expected { session, agent, ref steps, .. } = *expected;
+        let before = self.places.len();
+        let place = self.sessions.len() as i64 + 1;
+        for (turn, chain) in steps {
+            if !known.ask(session, agent, chain) {
+                continue;
+            }
+            if session.is_some() {
+                self.places.push(place);
+                self.turns.push(*turn as i64);
+                self.chains.push(chain);
+            }
+            if agent.is_none() {
+                self.not_in.push(session);
+                self.elsewhere.push(chain);
+            }
+        }
+        if let Some(session) = session.filter(|_| self.places.len() > before) {
+            self.sessions.push(session);
+            self.agents.push(agent.map(stored));
+        }
+    }
+}
+
 impl Batch<'_> {
     /// Asks at once for what will be asked for one by one.
-    pub(super) fn look_ahead(&self, expected: &Expected<'_>) -> Result<()> {
-        let Expected { epoch, session, agent, steps, blocks } = *expected;
-        let added = self.blocks.borrow();
-        let blocks: Vec<BlockHash> = blocks.iter().filter(|h| !added.contains_key(&(epoch, **h))).copied().collect();
+    pub(super) fn look_ahead(&self, epoch: i32, expected: &[Expected<'_>]) -> Result<()> {
+        let (added, mut wanted) = (self.blocks.borrow(), HashSet::new());
+        let blocks = expected.iter().flat_map(|e| e.blocks).filter(|hash| !added.contains_key(&(epoch, **hash)));
+        let blocks: Vec<BlockHash> = blocks.filter(|hash| wanted.insert(**hash)).copied().collect();
         let hashes: Vec<&[u8]> = blocks.iter().map(|h| &h[..]).collect();
-        let (turns, chains) = Places::steps(steps);
-        let agent_text = agent.map(stored);
+        let mut places = self.places.borrow_mut();
+        let mut asking = Asking::default();
+        expected.iter().for_each(|expected| asking.add(expected, &mut places));
+        let Asking { sessions, agents, places: whose, turns, chains, not_in, elsewhere } = asking;
         let tenant = self.tenant();
         let located: Params<'_> = &[&tenant, &epoch, &hashes];
-        let inside: Params<'_> = &[&tenant, &session, &agent_text, &turns, &chains];
-        let elsewhere: Params<'_> = &[&tenant, &session, &chains];
+        let inside: Params<'_> = &[&tenant, &sessions, &agents, &whose, &turns, &chains];
+        let outside: Params<'_> = &[&tenant, &not_in, &elsewhere];
         let mut queries = Vec::with_capacity(3);
         queries.extend((!blocks.is_empty()).then_some((LOCATE, located)));
-        queries.extend((session.is_some() && !steps.is_empty()).then_some((IN_SESSION, inside)));
-        queries.extend((agent.is_none() && !steps.is_empty()).then_some((ELSEWHERE, elsewhere)));
+        queries.extend((!chains.is_empty()).then_some((IN_SESSION, inside)));
+        queries.extend((!elsewhere.is_empty()).then_some((ELSEWHERE, outside)));
         if queries.is_empty() {
             return Ok(());
         }
@@ -79,15 +126,13 @@ impl Batch<'_> {
         if !blocks.is_empty() {
             self.reads.add_located(epoch, &blocks, &found.next().unwrap_or_default())?;
         }
-        let mut places = self.places.borrow_mut();
-        places.expected(session, agent, steps);
         found.try_for_each(|rows| places.add_found(&rows))
     }
-}
 
-/// Steps that were not announced.
-pub(super) fn alone<'a>(session: Option<i64>, agent: Option<&'a str>, steps: &'a [(u64, Chain)]) -> Expected<'a> {
-    Expected { epoch: 0, session, agent, steps, blocks: &[] }
+    /// Asks for a step that was not announced.
+    pub(super) fn look_for(&self, session: Option<i64>, agent: Option<&str>, turn: u64, chain: &Chain) -> Result<()> {
+        self.look_ahead(0, &[Expected { session, agent, steps: vec![(turn, *chain)], blocks: &[] }])
+    }
 }
 
 /// What is stored of a recorder.

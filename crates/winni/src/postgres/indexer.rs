@@ -1,0 +1,40 @@
+//! The connection that fills the full-text index, beside the one that writes: the server then works on both at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::address::Address;
+use super::connection::{Connection, Limits};
+use super::indexing::{self, Ready};
+use super::schema::{self, DEFAULT_TENANT};
+use crate::moving;
+use crate::store::Result;
+
+/// Fills the index of one database; connects when it is asked for the first time, and again when the connection has broken.
+pub(super) struct Indexer {
+    address: Arc<Address>,
+    open: Mutex<Option<Connection>>,
+}
+
+impl Indexer {
+    pub(super) fn new(address: Arc<Address>) -> Self {
+        Self { address, open: Mutex::default() }
+    }
+
+    /// Puts entries into the index, in one transaction.
+    pub(super) fn index(&self, read: &[Ready]) -> Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = match open.take().filter(Connection::is_usable) {
+            Some(connection) => connection,
+            None => Connection::open(&self.address, Limits::WRITING)?,
+        };
+        let indexed = connection.transaction("BEGIN", || {
+            // Somebody may be moving a record here.
+            if schema::moved(&connection)? == Some(false) {
+                return Err(moving::unfinished());
+            }
+            indexing::index(&connection, DEFAULT_TENANT, read)
+        });
+        *open = Some(connection);
+        indexed
+    }
+}
