@@ -73,6 +73,11 @@ pub trait Store: Send + Sync {
     /// changing at this moment is left for the next time.
     async fn index_pending(&self, max: usize) -> Result<usize>;
 
+    /// Whether indexing keeps nobody from storing. If not, it waits until nothing else is to be stored.
+    fn indexes_beside_storing(&self) -> bool {
+        false
+    }
+
     /// Begins a conversation that has no message yet.
     ///
     /// # Errors

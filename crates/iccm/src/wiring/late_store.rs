@@ -109,6 +109,10 @@ impl Store for LateStore {
         self.store().await?.index_pending(max).await
     }
 
+    fn indexes_beside_storing(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Open(store) if store.indexes_beside_storing())
+    }
+
     async fn conversations(&self, filter: ConversationFilter) -> Result<Vec<Conversation>> {
         self.store().await?.conversations(filter).await
     }

@@ -19,6 +19,7 @@
 //! nothing here knows which.
 
 mod backoff;
+mod indexing;
 mod lane;
 mod quarantine;
 mod worker;

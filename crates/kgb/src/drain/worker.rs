@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spool::recovery;
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use winni::store::{Error, Store};
 
 use super::DrainStatus;
 use super::backoff::Backoff;
+use super::indexing;
 use super::lane::{Attempt, Lane, Refused};
 use crate::Recorder;
 use crate::assemble::Unreadable;
@@ -21,12 +22,6 @@ use crate::assemble::Unreadable;
 const GATHER: Duration = Duration::from_millis(100);
 /// How often a suspect is tried again while the store takes nothing else.
 const SUSPECT_RETRY: Duration = Duration::from_secs(2);
-/// Messages that are indexed at a time …
-const INDEX_AT_ONCE: usize = 512;
-/// … and how long they wait for more of them. To read a message's words its whole pack is unpacked, so that many at a time
-/// cost little more than one.
-const INDEX_PAUSE: Duration = Duration::from_millis(500);
-
 /// What a lane's turn has led to.
 enum Turn {
     /// Something was stored or put aside; there may be more.
@@ -47,8 +42,8 @@ pub(super) struct Worker {
     backoff: Backoff,
     /// Batches that the store has taken: the measure of whether it takes anything.
     batches_taken: u64,
-    /// There may be messages that the full-text index lacks; when they are looked for next.
-    index_due: Option<Instant>,
+    /// For those who fill the full-text index.
+    index: watch::Sender<indexing::Progress>,
     status: DrainStatus,
     publish: watch::Sender<DrainStatus>,
     /// Set when the drain is to end as soon as everything is stored.
@@ -74,7 +69,7 @@ impl Worker {
             spool_root,
             backoff: Backoff::default(),
             batches_taken: 0,
-            index_due: Some(Instant::now()),
+            index: watch::Sender::default(),
             status: DrainStatus::default(),
             publish,
             closing,
@@ -84,6 +79,16 @@ impl Worker {
 
     /// Drains until `closing` and everything is stored, or until `stop`. Whether everything is stored.
     pub(super) async fn run(mut self) -> bool {
+        let mut indexing = tokio::spawn(indexing::keep(self.store.clone(), self.index.subscribe()));
+        let is_stored = self.drain().await;
+        self.index.send_modify(|progress| progress.is_ending = true);
+        // What is not indexed now is with the next start.
+        let _ended = self.unless_stopped(&mut indexing).await;
+        indexing.abort();
+        is_stored
+    }
+
+    async fn drain(&mut self) -> bool {
         self.adopt().await;
         let mut looked_again = false;
         while !self.stop.is_cancelled() {
@@ -98,10 +103,9 @@ impl Worker {
             self.retire_finished().await;
             self.publish();
             let caught_up = self.lanes.iter().flatten().all(Lane::is_caught_up);
-            if moved && !caught_up && stalled.is_none() {
-                continue;
-            }
-            if stalled.is_none() && self.index_some().await {
+            let is_behind = moved && !caught_up && stalled.is_none();
+            self.index.send_if_modified(|progress| std::mem::replace(&mut progress.is_behind, is_behind) != is_behind);
+            if is_behind {
                 continue;
             }
             if stalled.is_none() && self.closing.is_cancelled() && self.is_done() {
@@ -190,12 +194,15 @@ impl Worker {
             Some(Ok(watermark)) => {
                 self.backoff.reset();
                 self.batches_taken += 1;
-                self.index_due.get_or_insert_with(|| Instant::now() + INDEX_PAUSE);
+                self.index.send_modify(|progress| progress.batches += 1);
                 self.status.last_error = None;
                 self.status.stored_records += seqs.len() as u64;
                 self.recorder.meters().drained_items.increment(seqs.len() as u64);
                 lane.taken(&seqs, watermark);
-                (Some(lane), Turn::Moved)
+                match lane.is_caught_up() {
+                    true => self.release(lane).await,
+                    false => (Some(lane), Turn::Moved),
+                }
             }
             Some(Err(error)) if is_about_items(&error) => self.refused(lane, &seqs, error.to_string()).await,
             Some(Err(error)) => {
@@ -203,6 +210,19 @@ impl Worker {
                 lane.knows_store = false;
                 (Some(lane), self.stall(&error))
             }
+        }
+    }
+
+    /// Lets go of what is stored, when a next turn that would do it may be long in coming.
+    async fn release(&mut self, lane: Lane) -> (Option<Lane>, Turn) {
+        let released = tokio::task::spawn_blocking(move || {
+            let released = lane.release();
+            (lane, released)
+        });
+        match released.await {
+            Ok((lane, Ok(()))) => (Some(lane), Turn::Moved),
+            Ok((lane, Err(error))) => (Some(lane), self.stall(&error)),
+            Err(error) => lost_lane(&error),
         }
     }
 
@@ -280,24 +300,6 @@ impl Worker {
         self.publish.send_replace(status.clone());
     }
 
-    /// Fills the full-text index a little. Whether there may be more to do at once.
-    async fn index_some(&mut self) -> bool {
-        if !self.index_due.is_some_and(|due| due <= Instant::now() || self.closing.is_cancelled()) {
-            return false;
-        }
-        let Some(indexed) = self.unless_stopped(self.store.index_pending(INDEX_AT_ONCE)).await else { return false };
-        self.index_due = match indexed {
-            Ok(0) => None,
-            Ok(done) if done < INDEX_AT_ONCE => Some(Instant::now() + INDEX_PAUSE),
-            Ok(_) => Some(Instant::now()),
-            Err(error) => {
-                tracing::debug!(%error, "cannot fill the search index now; it goes on with the next batch");
-                None
-            }
-        };
-        self.index_due.is_some_and(|due| due <= Instant::now() || self.closing.is_cancelled())
-    }
-
     /// Nothing is left to do, for a drain that is to stop.
     fn is_done(&self) -> bool {
         let own_is_read = |lane: &Lane| lane.position() >= self.recorder.spool().written();
@@ -331,12 +333,6 @@ impl Worker {
                 _ => std::future::pending().await,
             }
         };
-        let index = async {
-            match self.index_due {
-                Some(due) => tokio::time::sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         let closing = async {
             if self.closing.is_cancelled() {
                 std::future::pending::<()>().await;
@@ -346,7 +342,6 @@ impl Worker {
         tokio::select! {
             () = retry => {}
             () = more => {}
-            () = index => {}
             () = closing => {}
         }
     }

@@ -91,7 +91,7 @@ impl Connection {
                     limits.statement.as_millis(),
                     limits.lock.as_millis(),
                     patience.as_millis(),
-                    if limits.plans_anew { "auto" } else { "force_generic_plan" },
+                    if limits.plans_anew { "force_custom_plan" } else { "force_generic_plan" },
                 ))
                 .await?;
             Ok::<_, Error>(client)

@@ -12,7 +12,13 @@ use crate::store::Result;
 /// Fills the index of one database; connects when it is asked for the first time, and again when the connection has broken.
 pub(super) struct Indexer {
     address: Arc<Address>,
-    open: Mutex<Option<Connection>>,
+    open: Mutex<Option<Open>>,
+}
+
+struct Open {
+    connection: Connection,
+    /// The message that the parts of the index end before, as far as it is known.
+    reaches: i64,
 }
 
 impl Indexer {
@@ -23,18 +29,21 @@ impl Indexer {
     /// Puts entries into the index, in one transaction.
     pub(super) fn index(&self, read: &[Ready]) -> Result<()> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = match open.take().filter(Connection::is_usable) {
-            Some(connection) => connection,
-            None => Connection::open(&self.address, Limits::WRITING)?,
-        };
-        let indexed = connection.transaction("BEGIN", || {
+        if open.as_ref().is_none_or(|open| !open.connection.is_usable()) {
+            *open = None;
+            *open = Some(Open { connection: Connection::open(&self.address, Limits::WRITING)?, reaches: 0 });
+        }
+        let Some(Open { connection, reaches }) = &mut *open else { return Ok(()) };
+        let last = read.iter().map(Ready::message).max().unwrap_or(0);
+        if last >= *reaches {
+            *reaches = schema::make_words_parts(connection, last)?;
+        }
+        connection.transaction("BEGIN", || {
             // Somebody may be moving a record here.
-            if schema::moved(&connection)? == Some(false) {
+            if schema::moved(connection)? == Some(false) {
                 return Err(moving::unfinished());
             }
-            indexing::index(&connection, DEFAULT_TENANT, read)
-        });
-        *open = Some(connection);
-        indexed
+            indexing::index(connection, DEFAULT_TENANT, read)
+        })
     }
 }

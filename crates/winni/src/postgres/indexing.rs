@@ -30,6 +30,10 @@ impl Ready {
         let vectors = entry.place.as_ref().map(|place| vectors(&entry.document, place)).unwrap_or_default();
         Self { entry, vectors }
     }
+
+    pub(super) fn message(&self) -> i64 {
+        self.entry.message
+    }
 }
 
 /// Reads up to `max` waiting messages. The writing thread is not asked: it has traffic to store.

@@ -335,6 +335,10 @@ impl Store for PostgresStore {
         Ok(count)
     }
 
+    fn indexes_beside_storing(&self) -> bool {
+        true
+    }
+
     async fn begin_conversation(&self, new: NewConversation) -> Result<Conversation> {
         let new = handed_in::conversation(new)?;
         self.write(move |writer| writer.run(|batch, _| stored::begin_conversation(batch, &new))).await

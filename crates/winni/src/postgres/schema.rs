@@ -9,12 +9,13 @@ use crate::model::Timestamp;
 use crate::store::{Error, Result};
 
 /// Numbered from 1, in order; SQLite's have the same numbers. A released migration is never edited.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_record.sql"),
     include_str!("migrations/0002_stored.sql"),
     include_str!("migrations/0003_search.sql"),
     include_str!("migrations/0004_frames.sql"),
     include_str!("migrations/0005_moving.sql"),
+    include_str!("migrations/0006_parts.sql"),
 ];
 
 /// What programs that migrate agree to hold.
@@ -160,6 +161,30 @@ pub(super) fn make_partition(connection: &Connection, epoch: i32) -> Result<()> 
     }
     // Several statements in one message are one transaction, if there is not one already.
     connection.batch(&sql)
+}
+
+/// Messages that a part of the full-text index is for. Parts that exist stay as they are: see migration 6.
+pub(super) const WORDS_PART: i64 = 131_072;
+
+/// Makes the full-text index reach beyond a message. The number of the message that it ends before.
+pub(super) fn make_words_parts(connection: &Connection, message: i64) -> Result<i64> {
+    connection.transaction("BEGIN", || {
+        connection.batch(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))?;
+        let sql = "SELECT max(substring(relname FROM '^message_words_(\\d+)$')::bigint) FROM pg_class
+             WHERE relnamespace = 'iccm'::regnamespace AND relkind = 'r'";
+        let mut parts: i64 = connection.query_one(sql, &[])?.try_get::<_, Option<i64>>(0)?.unwrap_or(0);
+        while parts * WORDS_PART <= message {
+            let from = parts * WORDS_PART;
+            parts += 1;
+            // Attached, because creating it in its place would keep searches waiting.
+            connection.batch(&format!(
+                "CREATE TABLE message_words_{parts} (LIKE message_words INCLUDING INDEXES);
+                 ALTER TABLE message_words ATTACH PARTITION message_words_{parts} FOR VALUES FROM ({from}) TO ({})",
+                parts * WORDS_PART
+            ))?;
+        }
+        Ok(parts * WORDS_PART)
+    })
 }
 
 #[cfg(test)]

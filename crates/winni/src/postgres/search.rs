@@ -1,8 +1,12 @@
 //! Asking the full-text index.
 
+use std::ops::Range;
+
 use tokio_postgres::types::ToSql;
 
+use super::connection::Params;
 use super::indexing::{TITLE, lexeme};
+use super::schema::WORDS_PART;
 use super::snapshot::{AFTER_MESSAGE, MESSAGE_COLUMNS, Snapshot, message_of};
 use super::value::{given, text_key};
 use crate::conversation::identity::Role;
@@ -17,7 +21,7 @@ use crate::search::snippet;
 use crate::store::Result;
 
 /// Ranking weighs each match. Beyond so many the newest are weighed and stand before the rest, which is by time.
-const MAX_RANKED: u64 = 2_000;
+const MAX_RANKED: usize = 2_000;
 
 /// How much a word tells in a dump of a tool, in the model's words, in the user's and in the title.
 const WEIGHTS: [f32; 4] = [0.025, 0.2, 0.4, 1.0];
@@ -27,9 +31,10 @@ pub(super) fn search(snapshot: &Snapshot<'_>, query: &SearchQuery) -> Result<(Ve
     let Some(matching) = Matching::of(snapshot, &parsed)? else {
         return Ok((Vec::new(), 0));
     };
-    let total = matching.count(snapshot)?;
-    let page = matching.page(snapshot, &parsed, total, query.offset, query.limit)?;
-    Ok((hits(snapshot, &parsed, &page)?, total))
+    let wanted = query.offset.saturating_add(query.limit).max(MAX_COUNTED);
+    let found = matching.newest(snapshot, usize::try_from(wanted).unwrap_or(usize::MAX))?;
+    let page = matching.page(snapshot, &parsed, &found, query.offset, query.limit)?;
+    Ok((hits(snapshot, &parsed, &page)?, MAX_COUNTED.min(found.len() as u64)))
 }
 
 /// A query in SQL: which messages match. `f` is the first part of their words, `m` a message where one is asked for.
@@ -90,54 +95,74 @@ impl Matching {
         Ok(Some(Self { from, queries, wanted: terms.join(" | ") }))
     }
 
-    fn parameters<'p>(&'p self, snapshot: &'p Snapshot<'_>) -> Vec<&'p (dyn ToSql + Sync)> {
+    /// The newest matches, so many at most, from the newest on. Parts of the index are looked at together, as many as what was
+    /// found so far promises to be needed.
+    fn newest(&self, snapshot: &Snapshot<'_>, wanted: usize) -> Result<Vec<i64>> {
+        let sql = "SELECT next_message FROM total WHERE tenant = $1";
+        let next: i64 = snapshot.connection.query_one(sql, &[&snapshot.tenant])?.try_get(0)?;
+        let mut unseen = (next - 1).max(0) / WORDS_PART + 1;
+        let (mut seen, mut width) = (0, 1);
+        let mut found = Vec::new();
+        while unseen > 0 && found.len() < wanted {
+            width = width.min(unseen);
+            unseen -= width;
+            seen += width;
+            self.add_newest(snapshot, unseen..unseen + width, wanted - found.len(), &mut found)?;
+            let missing = wanted.saturating_sub(found.len()) as i64;
+            width = (missing / (found.len() as i64 / seen).max(1) + 1).min(seen);
+        }
+        Ok(found)
+    }
+
+    fn add_newest(
+        &self,
+        snapshot: &Snapshot<'_>,
+        parts: Range<i64>,
+        wanted: usize,
+        found: &mut Vec<i64>,
+    ) -> Result<()> {
+        let last = self.queries.len() + 1;
+        let sql = format!(
+            "SELECT array(SELECT f.message {} AND f.message >= ${} AND f.message < ${} ORDER BY f.message DESC LIMIT ${})",
+            self.from,
+            last + 1,
+            last + 2,
+            last + 3
+        );
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&snapshot.tenant];
         parameters.extend(self.queries.iter().map(|q| q as &(dyn ToSql + Sync)));
-        parameters
+        let (from, until) = (parts.start * WORDS_PART, parts.end * WORDS_PART);
+        let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+        parameters.extend([&from as &(dyn ToSql + Sync), &until, &wanted]);
+        let row = snapshot.connection.query_one(&sql, &parameters)?;
+        found.extend(row.try_get::<_, Vec<i64>>(0)?);
+        Ok(())
     }
 
-    fn count(&self, snapshot: &Snapshot<'_>) -> Result<u64> {
-        let sql = format!("SELECT count(*) FROM (SELECT {} LIMIT {MAX_COUNTED}) n", self.from);
-        let row = snapshot.connection.query_one(&sql, &self.parameters(snapshot))?;
-        Ok(row.try_get::<_, i64>(0)? as u64)
-    }
-
-    /// A page of the ranked matches: message and rank.
+    /// A page of what was found, the most telling first: message and rank.
     fn page(
         &self,
         snapshot: &Snapshot<'_>,
         query: &Query,
-        total: u64,
+        found: &[i64],
         offset: u64,
         limit: u64,
     ) -> Result<Vec<(i64, f64)>> {
-        let ranked_of = if query.has_words() { MAX_RANKED.min(total) } else { 0 };
+        let ranked = &found[..if query.has_words() { MAX_RANKED.min(found.len()) } else { 0 }];
+        let [offset, limit] = [offset, limit].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let mut page = Vec::new();
-        if offset < ranked_of {
-            let (weights, wanted) = (self.queries.len() + 2, self.queries.len() + 3);
-            let sql = format!(
-                "SELECT n.id, (SELECT max(ts_rank(${weights}::real[], w.words, ${wanted}::text::tsquery))
-                               FROM message_words w WHERE w.tenant = $1 AND w.message = n.id)::float8 AS weight
-                 FROM (SELECT f.message AS id {} ORDER BY f.message DESC LIMIT {MAX_RANKED}) n ORDER BY weight DESC NULLS LAST, n.id DESC
-                 LIMIT {} OFFSET {offset}",
-                self.from,
-                limit.min(ranked_of - offset)
-            );
-            let mut parameters = self.parameters(snapshot);
-            let ranking: [&(dyn ToSql + Sync); 2] = [&&WEIGHTS[..], &self.wanted];
-            parameters.extend(ranking);
-            for row in snapshot.connection.query(&sql, &parameters)? {
+        if offset < ranked.len() {
+            let first = i64::try_from(offset).unwrap_or(i64::MAX);
+            let most = i64::try_from(limit.min(ranked.len() - offset)).unwrap_or(i64::MAX);
+            let sql = "SELECT w.message, max(ts_rank($3::real[], w.words, $4::text::tsquery))::float8 FROM message_words w
+                 WHERE w.tenant = $1 AND w.message = ANY($2) GROUP BY w.message ORDER BY 2 DESC, 1 DESC LIMIT $5 OFFSET $6";
+            let parameters: Params<'_> = &[&snapshot.tenant, &ranked, &&WEIGHTS[..], &self.wanted, &most, &first];
+            for row in snapshot.connection.query(sql, parameters)? {
                 page.push((row.try_get(0)?, row.try_get::<_, Option<f64>>(1)?.unwrap_or_default()));
             }
         }
-        let missing = limit - page.len() as u64;
-        if missing > 0 && total > ranked_of {
-            let [missing, offset] = [missing, offset.max(ranked_of)].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-            let sql = format!("SELECT f.message {} ORDER BY f.message DESC LIMIT {missing} OFFSET {offset}", self.from);
-            for row in snapshot.connection.query(&sql, &self.parameters(snapshot))? {
-                page.push((row.try_get(0)?, 0.0));
-            }
-        }
+        let rest = found.iter().skip(offset.max(ranked.len())).take(limit - page.len());
+        page.extend(rest.map(|message| (*message, 0.0)));
         Ok(page)
     }
 }

@@ -1,0 +1,1 @@
+-- Here the full-text index stays one; in PostgreSQL it got parts.
