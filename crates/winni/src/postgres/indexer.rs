@@ -47,3 +47,44 @@ impl Indexer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PostgresStore;
+    use super::super::snapshot::Snapshot;
+    use super::super::writer::Writer;
+    use super::*;
+    use crate::conversation::identity::Role;
+    use crate::ingest::fresh::Fresh;
+    use crate::model::{Destination, NewConversation, NewMessage, SearchQuery};
+    use crate::store::Store;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_writer_is_changing_is_left_for_the_next_time() {
+        let database = e2e::postgres::shared().database();
+        let store = PostgresStore::open(database.url()).await.unwrap();
+        let said = NewMessage {
+            role: Role::User,
+            content: "wombat".into(),
+            turn: None,
+            metadata: serde_json::Value::Null,
+            created_at: None,
+        };
+        store.store_messages(Destination::New(NewConversation::default()), vec![said]).await.unwrap();
+        let address = Arc::new(Address::parse(database.url()).unwrap());
+        let changing = tokio::task::spawn_blocking(move || {
+            let reader = Connection::open(&address, Limits::READING).unwrap();
+            let read = indexing::waiting(&Snapshot::new(&reader, DEFAULT_TENANT), &Fresh::new(), 10).unwrap();
+            assert_eq!(read.iter().map(Ready::message).collect::<Vec<_>>(), [1]);
+            let mut writer = Writer::open(address.clone()).unwrap();
+            let indexer = Indexer::new(address);
+            // The change is not committed yet, so whoever indexes now cannot see it.
+            writer.run(|batch, _| indexing::requeue(batch, &[1]).and_then(|()| indexer.index(&read))).unwrap();
+        });
+        changing.await.unwrap();
+        let wombats = SearchQuery { text: "wombat".into(), limit: 1, ..SearchQuery::default() };
+        assert_eq!(store.search(wombats.clone()).await.unwrap().1, 0);
+        assert_eq!(store.index_pending(10).await.unwrap(), 1);
+        assert_eq!(store.search(wombats).await.unwrap().1, 1);
+    }
+}

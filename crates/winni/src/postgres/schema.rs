@@ -222,6 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn the_index_of_an_older_version_becomes_the_first_part() {
+        let (_database, connection) = connect();
+        migrate_with(&connection, &MIGRATIONS[..5]).unwrap();
+        connection
+            .batch(
+                "UPDATE total SET next_message = 300000;
+             INSERT INTO message_words SELECT 1, n * 1000, 0, 'old'::tsvector FROM generate_series(1, 299) n",
+            )
+            .unwrap();
+        migrate(&connection).unwrap();
+        assert_eq!(make_words_parts(&connection, 299_999).unwrap(), 3 * WORDS_PART);
+        assert_eq!(make_words_parts(&connection, 3 * WORDS_PART).unwrap(), 4 * WORDS_PART);
+        assert_eq!(make_words_parts(&connection, 7).unwrap(), 4 * WORDS_PART);
+        connection.batch("INSERT INTO message_words VALUES (1, 393216, 0, 'new'), (1, 393215, 0, 'new')").unwrap();
+        let rows = connection
+            .query(
+                "SELECT tableoid::regclass::text, count(*) FROM message_words
+                 WHERE words @@ 'old | new' GROUP BY 1 ORDER BY 1",
+                &[],
+            )
+            .unwrap();
+        let found: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        assert_eq!(found, [("message_words_3".to_owned(), 300), ("message_words_4".to_owned(), 1)]);
+    }
+
+    #[test]
     fn a_failed_migration_leaves_the_database_as_it_was() {
         let (_database, connection) = connect();
         migrate(&connection).unwrap();

@@ -21,7 +21,7 @@ use crate::search::snippet;
 use crate::store::Result;
 
 /// Ranking weighs each match. Beyond so many the newest are weighed and stand before the rest, which is by time.
-const MAX_RANKED: usize = 2_000;
+const MAX_RANKED: usize = 1_000;
 
 /// How much a word tells in a dump of a tool, in the model's words, in the user's and in the title.
 const WEIGHTS: [f32; 4] = [0.025, 0.2, 0.4, 1.0];
@@ -84,10 +84,12 @@ impl Matching {
             phrases(&wanted).iter().map(|p| (p, "")).chain(phrases(&unwanted).iter().map(|p| (p, "NOT ")))
         {
             queries.push(phrase.clone());
+            // Few messages have further parts.
             from += &format!(
-                " AND {not}EXISTS (SELECT FROM message_words w WHERE w.tenant = $1 AND w.message = f.message
-                                   AND w.words @@ ${}::text::tsquery)",
-                queries.len() + 1
+                " AND {not}(f.words @@ ${query}::text::tsquery OR f.message = ANY(array(
+                      SELECT w.message FROM message_words w
+                      WHERE w.tenant = $1 AND w.part > 0 AND w.words @@ ${query}::text::tsquery)))",
+                query = queries.len() + 1
             );
         }
         from += &rows;

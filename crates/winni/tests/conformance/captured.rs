@@ -1,6 +1,7 @@
 //! Captured exchanges: threaded into conversations, kept exactly.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 use winni::model::*;
 use winni::store::Watermark;
 
@@ -182,4 +183,71 @@ pub(crate) async fn what_is_no_json_or_too_large_comes_back_as_well(mut lake: La
         assert_eq!(lake.part(id, Part::RequestBody).await, body);
         assert_eq!(lake.part(id, Part::ResponseBody).await, body);
     }
+}
+
+/// Exchanges of agents that work side by side: they grow by large messages, are asked again, break off, rewind and call others.
+fn of_many_agents() -> Vec<CapturedExchange> {
+    let mut exchanges = Vec::new();
+    let mut agents = ["s1", "s2", "", "s1"].map(Agent::new);
+    agents[3].agent = Some("helper");
+    let mut histories = vec![Vec::new(); agents.len()];
+    for n in 0..160_usize {
+        let at = n * 7 % 5 % agents.len();
+        let (agent, history) = (&mut agents[at], &mut histories[at]);
+        history.push(user(&format!("question {n} of agent {at} {}", "and so on ".repeat(40 + n))));
+        let half = stream(&[json!({"type": "text", "text": format!("half {n}")})], false);
+        if n % 11 == 3 {
+            exchanges.push(agent.exchange(&Agent::body(history), half.as_bytes(), Outcome::UpstreamAborted));
+        }
+        let answer = format!("answer {n}");
+        exchanges.push(agent.ask(history, &says(&answer)));
+        if n % 13 == 5 {
+            exchanges.push(agent.ask(history, &says(&format!("another answer {n}"))));
+        }
+        history.push(assistant(&answer));
+        if n % 29 == 17 {
+            history.truncate(history.len() / 2 & !1);
+        }
+    }
+    exchanges
+}
+
+/// What a record says, with places in it instead of ids.
+async fn told(lake: &Lake) -> (Vec<String>, Vec<Vec<u8>>) {
+    let conversations = lake.conversations().await;
+    let place = |id: Uuid| conversations.iter().position(|c| c.id == id);
+    let mut told = Vec::new();
+    for c in &conversations {
+        let fork = c.forked_from.as_ref().map(|fork| (place(fork.conversation_id), fork.turn));
+        let (parent, said) = (c.parent_conversation_id.map(place), lake.said(c.id).await);
+        let session = if c.session_id.len() < 3 { &c.session_id[..] } else { "derived" };
+        told.push(format!("{session} {:?} {fork:?} {parent:?} {} {said:?}", c.title, c.exchange_count));
+    }
+    let mut exchanges = lake.store.exchanges(ExchangeFilter::default()).await.unwrap();
+    exchanges.sort_by_key(|e| e.seq);
+    let mut bodies = Vec::new();
+    for e in exchanges {
+        told.push(format!("{} {:?} {:?}", e.seq, e.conversation_id.map(place), e.kind));
+        bodies.push(lake.part(e.id, Part::RequestBody).await);
+    }
+    (told, bodies)
+}
+
+pub(crate) async fn a_batch_of_many_exchanges_says_what_many_batches_say(mut lake: Lake) {
+    let mut other = lake.empty().await;
+    let exchanges = of_many_agents();
+    let sent: Vec<_> = exchanges.iter().map(|e| e.request_body.read_at(0, usize::MAX).unwrap()).collect();
+    assert!(exchanges.len() > 180, "more than are read ahead");
+    let items = exchanges.into_iter().zip(0..).map(|(exchange, seq)| (seq, Item::Exchange(Box::new(exchange))));
+    lake.store.append(Batch { recorder: lake.recorder, items: items.collect() }).await.unwrap();
+    lake.seq_from_store().await;
+    for exchange in of_many_agents() {
+        other.record(exchange).await;
+    }
+    let (told_at_once, bodies) = told(&lake).await;
+    assert_eq!(bodies, sent);
+    assert_eq!((told_at_once, bodies), told(&other).await);
+    let [at_once, one_by_one] = [lake.store.stats().await.unwrap(), other.store.stats().await.unwrap()];
+    assert_eq!(at_once.messages, one_by_one.messages);
+    assert!(at_once.stored_bytes <= one_by_one.stored_bytes * 11 / 10, "{at_once:?} {one_by_one:?}");
 }

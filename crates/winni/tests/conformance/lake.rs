@@ -57,6 +57,11 @@ impl Lake {
         winni::open(&self.database.url, self.database.folder.path()).await.unwrap()
     }
 
+    /// Another database of the same kind.
+    pub(crate) async fn empty(&self) -> Self {
+        Self::open(if self.database.is_sqlite() { sqlite() } else { postgres() }).await
+    }
+
     pub(crate) async fn record(&mut self, exchange: CapturedExchange) -> Uuid {
         let id = exchange.id;
         let items = vec![(self.seq, Item::Exchange(Box::new(exchange)))];

@@ -12,6 +12,7 @@ mod differential;
 mod erasing;
 mod events;
 mod frames;
+mod indexing;
 mod lake;
 mod moving;
 mod postgres_role;
@@ -43,6 +44,7 @@ macro_rules! behaviours {
             captured {
                 a_growing_session_is_one_conversation_and_every_body_comes_back,
                 a_batch_handed_in_again_adds_nothing,
+                a_batch_of_many_exchanges_says_what_many_batches_say,
                 a_retry_adds_no_turn_and_a_broken_answer_gives_way_to_the_whole_one,
                 an_interrupted_answer_is_replaced_by_what_the_client_kept_of_it,
                 a_rewind_is_a_fork_that_shares_its_beginning,
@@ -85,6 +87,10 @@ macro_rules! behaviours {
                 results_have_pages_and_a_total,
                 more_matches_than_anyone_reads_have_an_order_too,
                 a_fork_s_inheritance_is_found_in_its_own_session,
+            }
+            indexing {
+                what_goes_while_it_is_indexed_is_not_found,
+                a_title_that_comes_while_its_message_is_indexed_is_found,
             }
             erasing {
                 a_conversation_with_messages_goes_only_by_force,

@@ -16,6 +16,7 @@ BEGIN
         PRIMARY KEY (tenant, message, part)
     ) PARTITION BY RANGE (message);
     CREATE INDEX message_words_by_word ON message_words USING gin (words);
+    CREATE INDEX message_words_further ON message_words (tenant, message) WHERE part > 0;
     EXECUTE format('ALTER TABLE message_words ATTACH PARTITION message_words_%s FOR VALUES FROM (MINVALUE) TO (%s)',
                    parts, parts * 131072);
 END
