@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use crate::model::{Batch, CapturedExchange, Gap, Item};
 use crate::store::{Result, Watermark};
 use crate::tables::Ingest;
+use bodies::MAX_WHOLE;
 use memory::Memory;
 use read::ReadExchange;
 
@@ -40,12 +41,12 @@ struct Window {
     recorder: i64,
     /// All of them are of this one.
     epoch: i32,
-    /// Of the requests' bodies.
+    /// Of the bodies that are held in memory.
     bytes: u64,
     read: Vec<(u64, ReadExchange)>,
 }
 
-/// Exchanges, and bytes of requests, that wait to be stored together.
+/// Exchanges, and bytes of their bodies, that wait to be stored together.
 const WINDOW: usize = 64;
 const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -87,7 +88,8 @@ impl Window {
 
     fn read(&mut self, tables: &dyn Ingest, seq: u64, exchange: CapturedExchange, memory: &mut Memory) -> Result<()> {
         let epoch = tables.epoch_of(exchange.started_at)?;
-        let bytes = exchange.request_body.size();
+        let sizes = [exchange.request_body.size(), exchange.response_body.size()];
+        let bytes: u64 = sizes.into_iter().filter(|size| *size <= MAX_WHOLE).sum();
         if epoch != self.epoch || self.read.len() >= WINDOW || self.bytes + bytes > WINDOW_BYTES {
             self.store(tables, memory)?;
         }

@@ -171,19 +171,17 @@ impl Batch<'_> {
     pub(super) fn add_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool> {
         let key = text_key(id);
         let connection = self.reads.connection;
-        let added = connection.execute(
-            "INSERT INTO tool_use (tenant, key, id, session, conversation) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT DO NOTHING",
+        let row = connection.query_one(
+            "WITH added AS (INSERT INTO tool_use (tenant, key, id, session, conversation) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT DO NOTHING RETURNING key),
+             owned AS (UPDATE frame SET session = coalesce(session, $4), conversation = $5
+                 WHERE tenant = $1 AND tool_use_key = $2 AND conversation IS NULL RETURNING connection),
+             given AS (UPDATE connection SET session = $4
+                 WHERE tenant = $1 AND session IS NULL AND id IN (SELECT connection FROM owned))
+             SELECT EXISTS (SELECT FROM added)",
             &[&self.tenant(), &key, &stored(id), &session, &conversation],
         )?;
-        connection.execute(
-            "WITH owned AS (UPDATE frame SET session = coalesce(session, $3), conversation = $4
-                 WHERE tenant = $1 AND tool_use_key = $2 AND conversation IS NULL RETURNING connection)
-             UPDATE connection SET session = $3
-             WHERE tenant = $1 AND session IS NULL AND id IN (SELECT connection FROM owned)",
-            &[&self.tenant(), &key, &session, &conversation],
-        )?;
-        Ok(added > 0)
+        Ok(row.try_get(0)?)
     }
 
     pub(super) fn add_frame(&self, new: &NewFrame<'_>) -> Result<()> {

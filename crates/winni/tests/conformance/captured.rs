@@ -206,7 +206,7 @@ fn of_many_agents() -> Vec<CapturedExchange> {
         }
         history.push(assistant(&answer));
         if n % 29 == 17 {
-            history.truncate(history.len() / 2 & !1);
+            history.truncate(history.len() / 4 * 2);
         }
     }
     exchanges
