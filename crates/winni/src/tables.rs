@@ -286,8 +286,29 @@ pub(crate) trait Packing: Content {
     fn put_block(&self, epoch: i32, hash: &BlockHash, at: Location) -> Result<()>;
 }
 
+/// Adding messages of connections, within a transaction of the tenant's only writer.
+pub(crate) trait FrameIngest: Packing {
+    fn connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>>;
+
+    fn add_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64>;
+
+    fn give_connection(&self, connection: i64, session: Option<i64>) -> Result<()>;
+
+    /// The newest request of the connection's other side with this id.
+    fn owner_of_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>>;
+
+    /// Session and conversation of a model's tool call.
+    fn owner_of_tool_use(&self, tool_use: &str) -> Result<Option<(i64, i64)>>;
+
+    /// Remembers a model's tool call, and gives its owner to messages and connections that were there first; whether it is
+    /// new.
+    fn note_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool>;
+
+    fn insert_frame(&self, new: &NewFrame<'_>) -> Result<()>;
+}
+
 /// Adding to the record, within a transaction of the tenant's only writer.
-pub(crate) trait Ingest: Packing {
+pub(crate) trait Ingest: FrameIngest {
     /// The epoch of what happened then.
     fn epoch_of(&self, at: Timestamp) -> Result<i32>;
 
@@ -366,24 +387,6 @@ pub(crate) trait Ingest: Packing {
     fn newest_manifest(&self, conversation: i64) -> Result<Option<i64>>;
 
     fn insert_exchange(&self, new: &NewExchange<'_>) -> Result<i64>;
-
-    fn connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>>;
-
-    fn add_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64>;
-
-    fn give_connection(&self, connection: i64, session: Option<i64>) -> Result<()>;
-
-    /// The newest request of the connection's other side with this id.
-    fn owner_of_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>>;
-
-    /// Session and conversation of a model's tool call.
-    fn owner_of_tool_use(&self, tool_use: &str) -> Result<Option<(i64, i64)>>;
-
-    /// Remembers a model's tool call, and gives its owner to messages and connections that were there first; whether it is
-    /// new.
-    fn note_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool>;
-
-    fn insert_frame(&self, new: &NewFrame<'_>) -> Result<()>;
 }
 
 /// Taking content out of the record, within a transaction of the tenant's only writer.

@@ -11,7 +11,7 @@ use crate::model::{
     CapturedFrame, Direction, Durability, Frame, FrameFilter, FrameForm, FrameSource, Outcome, Timestamp,
 };
 use crate::store::Result;
-use crate::tables::{ConnectionRow, FoundFrame, FrameContent, Frames, FramesOf, NewFrame, Owner};
+use crate::tables::{ConnectionRow, FoundFrame, FrameContent, FrameIngest, Frames, FramesOf, NewFrame, Owner};
 
 const FRAME: &str = "SELECT f.id, f.uuid, k.uuid, r.uuid, f.seq, s.name, c.uuid, server.text, k.source, f.direction, f.at,
         f.ended_us, f.form, f.outcome, f.durability, f.bytes, method.text, f.rpc_id, subject.text, f.tool_use, f.is_error,
@@ -125,14 +125,14 @@ impl Snapshot<'_> {
     }
 }
 
-impl Batch<'_> {
-    pub(super) fn find_connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>> {
+impl FrameIngest for Batch<'_> {
+    fn connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>> {
         let sql = "SELECT id, session FROM connection WHERE tenant = $1 AND uuid = $2";
         let row = self.reads.connection.query_opt(sql, &[&self.tenant(), &uuid])?;
         row.map(|row| Ok(ConnectionRow { id: row.try_get(0)?, session: row.try_get(1)? })).transpose()
     }
 
-    pub(super) fn insert_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64> {
+    fn add_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64> {
         let row = self.reads.connection.query_one(
             "INSERT INTO connection (tenant, uuid, server, source, session) VALUES ($1, $2, $3, $4, $5) RETURNING id",
             &[&self.tenant(), &frame.connection_id, &server, &(frame.source as i16), &session],
@@ -140,7 +140,7 @@ impl Batch<'_> {
         Ok(row.try_get(0)?)
     }
 
-    pub(super) fn set_connection_session(&self, connection: i64, session: Option<i64>) -> Result<()> {
+    fn give_connection(&self, connection: i64, session: Option<i64>) -> Result<()> {
         self.reads.connection.execute(
             "UPDATE connection SET session = $3 WHERE tenant = $1 AND id = $2",
             &[&self.tenant(), &connection, &session],
@@ -148,7 +148,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn find_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>> {
+    fn owner_of_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>> {
         let row = self.reads.connection.query_opt(
             "SELECT session, conversation, tool_use FROM frame
              WHERE tenant = $1 AND connection = $2 AND rpc_key = $3 AND direction <> $4 AND kind = 0
@@ -162,13 +162,13 @@ impl Batch<'_> {
         .transpose()
     }
 
-    pub(super) fn find_tool_use(&self, id: &str) -> Result<Option<(i64, i64)>> {
+    fn owner_of_tool_use(&self, id: &str) -> Result<Option<(i64, i64)>> {
         let sql = "SELECT session, conversation FROM tool_use WHERE tenant = $1 AND key = $2";
         let row = self.reads.connection.query_opt(sql, &[&self.tenant(), &text_key(id)])?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 
-    pub(super) fn add_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool> {
+    fn note_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool> {
         let key = text_key(id);
         let connection = self.reads.connection;
         let row = connection.query_one(
@@ -184,7 +184,7 @@ impl Batch<'_> {
         Ok(row.try_get(0)?)
     }
 
-    pub(super) fn add_frame(&self, new: &NewFrame<'_>) -> Result<()> {
+    fn insert_frame(&self, new: &NewFrame<'_>) -> Result<()> {
         let captured = new.captured;
         self.reads.connection.execute(
             "INSERT INTO frame (tenant, epoch, id, uuid, recorder, seq, exchange, connection, session, conversation,
@@ -227,7 +227,9 @@ impl Batch<'_> {
         )?;
         Ok(())
     }
+}
 
+impl Batch<'_> {
     pub(super) fn contents_of_frames(&self, of: FramesOf) -> Result<Vec<FrameContent>> {
         let connection = self.sql()?;
         let rows = match of {

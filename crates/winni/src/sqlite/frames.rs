@@ -8,7 +8,9 @@ use crate::model::{
     CapturedFrame, Direction, Durability, Frame, FrameFilter, FrameForm, FrameSource, Outcome, Timestamp,
 };
 use crate::store::Result;
-use crate::tables::{ConnectionRow, FoundFrame, FrameContent, Frames, FramesOf, Location, NewFrame, Owner};
+use crate::tables::{
+    ConnectionRow, FoundFrame, FrameContent, FrameIngest, Frames, FramesOf, Location, NewFrame, Owner,
+};
 
 const FRAME: &str = "SELECT f.id, f.uuid, k.uuid, r.uuid, f.seq, s.name, c.uuid, server.text, k.source, f.direction, f.at,
         f.ended_us, f.form, f.outcome, f.durability, f.bytes, method.text, f.rpc_id, subject.text, f.tool_use, f.is_error,
@@ -115,8 +117,8 @@ impl Frames for Tables<'_> {
     }
 }
 
-impl Tables<'_> {
-    pub(super) fn find_connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>> {
+impl FrameIngest for Tables<'_> {
+    fn connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>> {
         let mut query =
             self.connection.prepare_cached("SELECT id, session FROM connection WHERE tenant = ?1 AND uuid = ?2")?;
         let found = query.query_row(params![self.tenant, uuid.as_bytes()], |row| {
@@ -125,7 +127,7 @@ impl Tables<'_> {
         Ok(found.optional()?)
     }
 
-    pub(super) fn insert_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64> {
+    fn add_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64> {
         self.connection
             .prepare_cached(
                 "INSERT INTO connection (tenant, uuid, server, source, session) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -134,14 +136,14 @@ impl Tables<'_> {
         Ok(self.connection.last_insert_rowid())
     }
 
-    pub(super) fn set_connection_session(&self, connection: i64, session: Option<i64>) -> Result<()> {
+    fn give_connection(&self, connection: i64, session: Option<i64>) -> Result<()> {
         self.connection
             .prepare_cached("UPDATE connection SET session = ?3 WHERE tenant = ?1 AND id = ?2")?
             .execute(params![self.tenant, connection, session])?;
         Ok(())
     }
 
-    pub(super) fn find_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>> {
+    fn owner_of_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>> {
         let mut query = self.connection.prepare_cached(
             "SELECT session, conversation, tool_use FROM frame
              WHERE tenant = ?1 AND connection = ?2 AND rpc_id = ?3 AND direction <> ?4 AND kind = 0
@@ -153,14 +155,14 @@ impl Tables<'_> {
         Ok(found.optional()?)
     }
 
-    pub(super) fn find_tool_use(&self, id: &str) -> Result<Option<(i64, i64)>> {
+    fn owner_of_tool_use(&self, id: &str) -> Result<Option<(i64, i64)>> {
         let mut query = self
             .connection
             .prepare_cached("SELECT session, conversation FROM tool_use WHERE tenant = ?1 AND id = ?2")?;
         Ok(query.query_row(params![self.tenant, id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
     }
 
-    pub(super) fn add_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool> {
+    fn note_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool> {
         let key = params![self.tenant, id, session, conversation];
         let added = self
             .connection
@@ -186,7 +188,7 @@ impl Tables<'_> {
         Ok(added > 0)
     }
 
-    pub(super) fn add_frame(&self, new: &NewFrame<'_>) -> Result<()> {
+    fn insert_frame(&self, new: &NewFrame<'_>) -> Result<()> {
         let captured = new.captured;
         self.connection
             .prepare_cached(
@@ -226,7 +228,9 @@ impl Tables<'_> {
             ])?;
         Ok(())
     }
+}
 
+impl Tables<'_> {
     pub(super) fn contents_of_frames(&self, of: FramesOf) -> Result<Vec<FrameContent>> {
         let (conversation, epoch) = match of {
             FramesOf::Conversation(conversation) => (Some(conversation), None),

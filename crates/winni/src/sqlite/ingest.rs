@@ -10,11 +10,9 @@ use crate::content::manifest::BlockHash;
 use crate::content::pack::Piece;
 use crate::conversation::identity::Chain;
 use crate::conversation::threading::Known;
-use crate::model::{CapturedFrame, Timestamp};
+use crate::model::Timestamp;
 use crate::store::{Result, Watermark};
-use crate::tables::{
-    ConnectionRow, Ingest, Location, NewExchange, NewFrame, NewLine, NewTurn, Owner, Packing, RowSizes,
-};
+use crate::tables::{Ingest, Location, NewExchange, NewLine, NewTurn, Packing, RowSizes};
 
 impl Packing for Tables<'_> {
     fn row_sizes(&self) -> RowSizes {
@@ -386,34 +384,6 @@ impl Ingest for Tables<'_> {
                 new.digests,
             ])?;
         Ok(self.connection.last_insert_rowid())
-    }
-
-    fn connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>> {
-        self.find_connection(uuid)
-    }
-
-    fn add_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64> {
-        self.insert_connection(frame, server, session)
-    }
-
-    fn give_connection(&self, connection: i64, session: Option<i64>) -> Result<()> {
-        self.set_connection_session(connection, session)
-    }
-
-    fn owner_of_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>> {
-        self.find_request(connection, direction, id)
-    }
-
-    fn owner_of_tool_use(&self, tool_use: &str) -> Result<Option<(i64, i64)>> {
-        self.find_tool_use(tool_use)
-    }
-
-    fn note_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool> {
-        self.add_tool_use(id, session, conversation)
-    }
-
-    fn insert_frame(&self, new: &NewFrame<'_>) -> Result<()> {
-        self.add_frame(new)
     }
 }
 

@@ -14,11 +14,9 @@ use crate::content::manifest::BlockHash;
 use crate::content::pack::Piece;
 use crate::conversation::identity::Chain;
 use crate::conversation::threading::Known;
-use crate::model::{CapturedFrame, Timestamp};
+use crate::model::Timestamp;
 use crate::store::{Result, Watermark};
-use crate::tables::{
-    ConnectionRow, Expected, Ingest, Location, NewExchange, NewFrame, NewLine, NewTurn, Owner, Packing, RowSizes,
-};
+use crate::tables::{Expected, Ingest, Location, NewExchange, NewLine, NewTurn, Packing, RowSizes};
 
 /// Names of sessions that are remembered.
 const MAX_SESSIONS: usize = 10_000;
@@ -344,34 +342,6 @@ impl Ingest for Batch<'_> {
         self.counted(|c| c.next_exchange += 1);
         self.pending.borrow_mut().exchanges.push(exchange_values(self.tenant(), id, new));
         Ok(id)
-    }
-
-    fn connection(&self, uuid: Uuid) -> Result<Option<ConnectionRow>> {
-        self.find_connection(uuid)
-    }
-
-    fn add_connection(&self, frame: &CapturedFrame, server: i64, session: Option<i64>) -> Result<i64> {
-        self.insert_connection(frame, server, session)
-    }
-
-    fn give_connection(&self, connection: i64, session: Option<i64>) -> Result<()> {
-        self.set_connection_session(connection, session)
-    }
-
-    fn owner_of_request(&self, connection: i64, direction: i64, id: &str) -> Result<Option<Owner>> {
-        self.find_request(connection, direction, id)
-    }
-
-    fn owner_of_tool_use(&self, tool_use: &str) -> Result<Option<(i64, i64)>> {
-        self.find_tool_use(tool_use)
-    }
-
-    fn note_tool_use(&self, id: &str, session: i64, conversation: i64) -> Result<bool> {
-        self.add_tool_use(id, session, conversation)
-    }
-
-    fn insert_frame(&self, new: &NewFrame<'_>) -> Result<()> {
-        self.add_frame(new)
     }
 }
 
