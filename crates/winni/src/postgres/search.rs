@@ -21,7 +21,7 @@ use crate::search::snippet;
 use crate::store::Result;
 
 /// Ranking weighs each match. Beyond so many the newest are weighed and stand before the rest, which is by time.
-const MAX_RANKED: usize = 1_000;
+const MAX_RANKED: usize = 2_000;
 
 /// How much a word tells in a dump of a tool, in the model's words, in the user's and in the title.
 const WEIGHTS: [f32; 4] = [0.025, 0.2, 0.4, 1.0];
