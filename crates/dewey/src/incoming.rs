@@ -85,6 +85,10 @@ fn of_file(text: &str, call: &Call) -> Result<Batch, ToolError> {
 }
 
 fn array(name: &str, text: &str, call: &Call) -> Result<Batch, ToolError> {
+    // The parser's own words would repeat a string, however long it is.
+    if !text.trim_start().starts_with('[') {
+        return Err(ToolError::parameter(name, "must be an array of messages"));
+    }
     let parts: Vec<&RawValue> = serde_json::from_str(text)
         .map_err(|error| ToolError::parameter(name, format!("must be an array of messages: {error}")))?;
     let places = parts.iter().enumerate().map(|(n, part)| (format!("{name}[{n}]"), *part));

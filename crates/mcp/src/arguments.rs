@@ -24,15 +24,18 @@ impl Arguments {
     pub(crate) fn parse(raw: Option<&RawValue>, tool: &Tool) -> Result<Self, ToolError> {
         let text = raw.map_or("{}", RawValue::get);
         let text = if text == "null" { "{}" } else { text };
+        // The parser's own words would repeat a string, however long it is.
+        if !text.starts_with('{') {
+            return Err(ToolError::new("the arguments must be a JSON object"));
+        }
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let given = deserializer
             .deserialize_map(Fields)
             .map_err(|error| ToolError::new(format!("the arguments must be a JSON object: {error}")))?;
         if let Some((name, _)) = given.iter().find(|(name, _)| !tool.parameters().any(|known| known == name)) {
             let known: Vec<&str> = tool.parameters().collect();
-            let shown: String = name.chars().take(40).collect();
             return Err(ToolError::parameter(
-                &shown,
+                &beginning(name),
                 format!("is no parameter of {}; it has: {}", tool.name, known.join(", ")),
             ));
         }
@@ -217,6 +220,11 @@ fn shown(raw: &RawValue) -> String {
     }
 }
 
+/// Enough of a name to know it by.
+fn beginning(name: &str) -> String {
+    name.chars().take(40).collect()
+}
+
 /// Reads an object's fields, each at most once.
 struct Fields;
 
@@ -231,7 +239,7 @@ impl<'de> Visitor<'de> for Fields {
         let mut fields: Self::Value = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             if fields.iter().any(|(known, _)| *known == name) {
-                return Err(serde::de::Error::custom(format_args!("`{name}` is given twice")));
+                return Err(serde::de::Error::custom(format_args!("`{}` is given twice", beginning(&name))));
             }
             // More than any tool has: nobody means it, and the search for doubles above is quadratic.
             if fields.len() >= 100 {

@@ -97,7 +97,7 @@ fn message(new: NewMessage, packer: &mut zstd::bulk::Compressor<'_>) -> Result<A
 pub(crate) fn check_turn(wanted: Option<u64>, next: u64) -> Result<()> {
     match wanted {
         Some(wanted) if wanted != next => {
-            Err(Error::Invalid(format!("turn {wanted} is not the next one; the next turn is {next}")))
+            Err(Error::Invalid(format!("`turn_number` must be {next}, the next turn, or absent, not {wanted}")))
         }
         _ => Ok(()),
     }

@@ -1,10 +1,12 @@
-//! An MCP client that does nothing by itself: one POST a message, sent as it is written, over a connection of its own.
+//! MCP clients that do nothing by themselves: one POST a message, sent as it is written, over a connection of its own; and
+//! the same calls over one WebSocket.
 
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
 use crate::http::{Ending, read_body, read_head};
 
@@ -65,17 +67,56 @@ impl Mcp {
 
     /// Calls a tool with arguments that need not be JSON.
     pub fn call_text(&self, tool: &str, arguments: &str) -> ToolAnswer {
-        let params = format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#);
-        let (status, body) =
-            self.post(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#), &[]);
-        let answer: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{status} {e}: {body}"));
-        let result = &answer["result"];
-        let text = result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no result: {answer}"));
-        ToolAnswer { is_error: result["isError"] == json!(true), text: text.to_owned() }
+        let (status, body) = self.post(&call(tool, arguments), &[]);
+        assert_eq!(status, 200, "{tool}: {body}");
+        answer(&body)
     }
 
     /// Calls a tool.
     pub fn call(&self, tool: &str, arguments: &Value) -> ToolAnswer {
         self.call_text(tool, &arguments.to_string())
     }
+
+    /// The tools that the server lists.
+    pub fn tools(&self) -> Vec<Value> {
+        let (_, body) = self.post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, &[]);
+        let answer: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}"));
+        answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("no tools: {answer}")).clone()
+    }
+
+    /// Connects to the same server over a WebSocket.
+    pub fn socket(&self) -> McpSocket {
+        let stream = TcpStream::connect(self.0).unwrap_or_else(|e| panic!("{}: {e}", self.0));
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let (socket, _) = client(format!("ws://{}/mcp", self.0), stream).expect("a WebSocket");
+        McpSocket(socket)
+    }
+}
+
+/// A WebSocket on which one call is made after the other.
+#[derive(Debug)]
+pub struct McpSocket(WebSocket<TcpStream>);
+
+impl McpSocket {
+    /// Calls a tool.
+    pub fn call(&mut self, tool: &str, arguments: &Value) -> ToolAnswer {
+        self.0.send(Message::text(call(tool, &arguments.to_string()))).expect("a message is taken");
+        loop {
+            if let Message::Text(text) = self.0.read().expect("an answer") {
+                return answer(&text);
+            }
+        }
+    }
+}
+
+fn call(tool: &str, arguments: &str) -> String {
+    let params = format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#);
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#)
+}
+
+fn answer(body: &str) -> ToolAnswer {
+    let answer: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"));
+    let result = &answer["result"];
+    let text = result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no result: {answer}"));
+    ToolAnswer { is_error: result["isError"] == json!(true), text: text.to_owned() }
 }

@@ -1,0 +1,81 @@
+//! Dewey as its clients see it: the official SDKs, the real Claude Code, and whoever means no good.
+//!
+//! Whatever touches the record runs on both databases; those in PostgreSQL share one server of their own.
+
+mod clients;
+mod files;
+mod hostile;
+mod server;
+mod together;
+
+use e2e::recorder::Place;
+use serde_json::json;
+use server::{Backend, Dewey};
+
+/// Runs every case on both databases.
+macro_rules! on_both {
+    ($($module:ident { $($case:ident),* $(,)? })*) => {
+        mod sqlite { on_both! { @on Sqlite $($module { $($case)* })* } }
+        mod postgres { on_both! { @on Postgres $($module { $($case)* })* } }
+    };
+    (@on $backend:ident $($module:ident { $($case:ident)* })*) => {
+        $(mod $module { $(
+            #[test]
+            fn $case() {
+                crate::$module::$case(crate::server::Backend::$backend);
+            }
+        )* })*
+    };
+}
+
+on_both! {
+    clients {
+        the_typescript_sdk_calls_all_tools_over_both_transports,
+        the_python_sdk_calls_all_tools_over_both_transports_and_in_both_eras,
+        the_real_claude_code_uses_dewey_over_ws_and_http,
+        a_transcript_of_claude_code_becomes_a_conversation,
+        a_captured_conversation_is_read_like_a_stored_one_and_cannot_be_added_to,
+    }
+    hostile {
+        hostile_arguments_are_refused_by_name_and_nothing_is_stored,
+        every_parameter_of_every_tool_refuses_what_it_cannot_be,
+        fifty_megabytes_where_they_do_not_belong_are_refused,
+        hostile_texts_come_back_as_they_were_given,
+        fifty_megabytes_come_back_whole_and_too_much_is_refused,
+    }
+    together {
+        many_writers_of_one_conversation_get_turns_without_gap_or_double,
+        one_startup_context_is_active_however_many_are_set_at_once,
+    }
+    files {
+        files_come_from_import_folders_alone,
+    }
+}
+
+#[test]
+fn what_dewey_is_given_stands_in_the_database_that_it_was_told() {
+    let cluster = e2e::postgres::shared();
+    let database = cluster.database();
+    let dewey = Dewey::at(Place::new().with_arguments(&["--database", database.url()]));
+    let message = json!({"conversation_id": dewey.begin(), "role": "user", "content": "an albatross in a cluster"});
+    dewey.mcp.call("dewey_store_message", &message).json();
+    let found =
+        e2e::wait::until("what was stored to be found", || dewey.place.json_lines(&["search", "albatross"]).pop());
+    assert_eq!(found["conversation_id"], message["conversation_id"]);
+    assert_eq!(cluster.sql(database.name(), "SELECT count(*) FROM iccm.message"), "1");
+    assert!(!dewey.place.data_dir().join("iccm.db").exists());
+    dewey.stop();
+}
+
+#[test]
+fn a_web_page_cannot_reach_dewey_by_dns_rebinding() {
+    let dewey = Dewey::start(Backend::Sqlite);
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for (name, value) in
+        [("host", "evil.example"), ("host", "127.0.0.1.evil.example:9020"), ("origin", "http://evil.example")]
+    {
+        assert_eq!(dewey.mcp.post(ping, &[(name, value)]).0, 403, "{name}: {value}");
+    }
+    assert_eq!(dewey.mcp.post(ping, &[("host", "localhost"), ("origin", "http://localhost:3000")]).0, 200);
+    dewey.stop();
+}
