@@ -61,6 +61,30 @@ fn a_record_that_moved_to_postgresql_and_back_answers_as_before() {
     record_holds(&there, &got, &api.log());
 }
 
+/// A recorder that stores elsewhere by now is none of the source's.
+#[test]
+fn a_source_that_a_running_recorder_stores_into_is_moved_once_that_has_ended() {
+    let Recorded { place, api, got } = recorded();
+    let cluster = Cluster::start(&["fsync=off"]);
+    let database = cluster.database();
+    let up = place.recorder("up", &api.url(), &[]);
+    wait::until("the begin of its life on record", || {
+        let open = rusqlite::Connection::open(place.data_dir().join("iccm.db")).unwrap();
+        let living = "SELECT count(*) FROM recorder WHERE ended_at IS NULL";
+        (open.query_row(living, [], |row| row.get::<_, u64>(0)).unwrap() == 1).then_some(())
+    });
+    let refused = process::run(moving(&place, "sqlite:", database.url()), PATIENCE);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains("a recorder that is running stores into it; end it"), "{}", refused.stderr);
+    assert_eq!(cluster.sql(database.name(), "SELECT to_regnamespace('iccm') IS NULL"), "t", "it was not begun");
+    up.stop();
+    let elsewhere = format!("sqlite:{}", place.folder().join("other.db").display());
+    let up = place.recorder("up", &api.url(), &["--database", &elsewhere]);
+    moved(&place, "sqlite:", database.url());
+    up.stop();
+    record_holds(&place.with_arguments(&["--database", database.url()]), &got, &api.log());
+}
+
 /// Kills a move that has come as far as `is_there` says.
 fn kill_when(mut running: Running, what: &str, is_there: impl Fn() -> bool) {
     wait::until_within(PATIENCE, what, || {

@@ -1,15 +1,18 @@
 //! `iccm migrate-store`: moves a record from one database to another, and proves that all of it got there.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
+use winni::store::Watermark;
 use winni::{Moved, Step};
 
 use crate::config::Config;
 use crate::render::{json_line, quantity, screen};
+use crate::wiring::pending;
 
 /// Messages that are indexed at a time.
 const INDEXED_TOGETHER: usize = 1_000;
@@ -31,6 +34,7 @@ pub(super) async fn run(args: MigrateStoreArgs, config: &Config) -> anyhow::Resu
     let data_dir = &config.data_dir.value;
     winni::check_url(&args.from).context("--from")?;
     winni::check_url(&args.to).context("--to")?;
+    refuse_living_recorders(&args.from, data_dir).await?;
     let progress = Progress { shown: io::stderr().is_terminal() };
     let moving = winni::move_record(&args.from, &args.to, data_dir, move |step| progress.tell(&said(step)));
     let moved = moving.await.context("the record was not moved")?;
@@ -43,6 +47,27 @@ pub(super) async fn run(args: MigrateStoreArgs, config: &Config) -> anyhow::Resu
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a living recorder stored into the source after the move would be left behind. Those of other data folders are
+/// not seen here; the move itself notices what they store while it lasts.
+async fn refuse_living_recorders(from: &str, data_dir: &Path) -> anyhow::Result<()> {
+    let living = pending::living(data_dir)?;
+    let is_there = winni::is_postgres(from) || winni::sqlite_path(from, data_dir)?.exists();
+    if living.is_empty() || !is_there {
+        return Ok(());
+    }
+    // Where it cannot be opened, the move says why.
+    let Ok(source) = winni::open_for_reading(from, data_dir).await else { return Ok(()) };
+    for recorder in living {
+        if source.watermark(recorder).await? != Watermark::default() {
+            bail!(
+                "the source is in use: a recorder that is running stores into it; end it (iccm up, kgb or run), and run \
+                 this again"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Makes all of it searchable. Whoever opens the record next would do so, too, if this is interrupted.
@@ -83,6 +108,7 @@ fn said(step: Step) -> String {
         Step::Copying(table) => format!("copying {table}"),
         Step::Comparing(table) => format!("comparing {table}"),
         Step::Rebuilding(table) => format!("rebuilding every {table} on both sides"),
+        Step::Finishing => "making the destination usable".to_owned(),
     }
 }
 

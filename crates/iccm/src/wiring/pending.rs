@@ -52,6 +52,12 @@ pub(crate) fn has_recorders(data_dir: &Path) -> bool {
     recorder_folders(&super::spool_root(data_dir)).is_ok_and(|folders| !folders.is_empty())
 }
 
+/// The recorders of a data folder whose process is alive.
+pub(crate) fn living(data_dir: &Path) -> anyhow::Result<Vec<Uuid>> {
+    let folders = recorder_folders(&super::spool_root(data_dir))?;
+    Ok(folders.into_iter().filter(|(_, dir)| is_locked(dir)).map(|(recorder, _)| recorder).collect())
+}
+
 /// One recorder's folder.
 struct Folder {
     recorder: Uuid,
@@ -137,10 +143,12 @@ mod tests {
         assert_eq!((seen.records, seen.living, seen.orphans), (2, 1, 0));
         assert!(seen.bytes > 1000, "{seen:?}");
         assert!(has_recorders(folder.path()));
+        assert_eq!(living(folder.path()).unwrap(), [spool.recorder().0]);
 
         entry.finish(&[], b"end").unwrap();
         drop(spool);
         let seen = waiting(folder.path()).await;
         assert_eq!((seen.records, seen.living, seen.orphans), (2, 0, 1));
+        assert_eq!(living(folder.path()).unwrap(), []);
     }
 }

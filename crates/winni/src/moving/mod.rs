@@ -2,7 +2,8 @@
 //!
 //! Guaranteed: the destination is usable only once it holds all of the record: every row, compared one by one, and every
 //! body, rebuilt on both sides and compared. Ids, sequence numbers and erased places stay what they are. A move that was
-//! interrupted at any moment is taken up where it stood by the next one. The source is only read.
+//! interrupted at any moment is taken up where it stood by the next one. The source is only read, and what it has got since
+//! it was compared is noticed in the transaction that ends the move, so that nobody's words are left behind unsaid.
 //!
 //! Refused: a destination that holds anything else, and one that has gone on since a record was moved to it.
 //!
@@ -31,6 +32,9 @@ pub(crate) trait Reads: Send {
 
     fn about(&mut self) -> Result<About>;
 
+    /// What is another whenever the record is another. It may be another while the record is the same.
+    fn mark(&mut self) -> Result<String>;
+
     /// Hands over what was asked for, in the order of its keys.
     fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()>;
 }
@@ -46,8 +50,9 @@ pub(crate) trait Writes: Send {
     /// Removes and adds rows in one transaction.
     fn apply(&mut self, table: &Table, remove: &[Row], add: &[Row]) -> Result<()>;
 
-    /// Declares the record whole: others may use it. Its messages wait for the full-text index.
-    fn finish(&mut self, next: Next) -> Result<()>;
+    /// Declares the record whole: others may use it. Its messages wait for the full-text index. What `check` says last
+    /// decides whether that happens.
+    fn finish(&mut self, next: Next, check: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 }
 
 /// What a record is.
@@ -78,6 +83,8 @@ pub enum Step {
     Comparing(&'static str),
     /// The bodies of exchanges or messages are rebuilt on both sides and compared.
     Rebuilding(&'static str),
+    /// All of it is equal, and the destination becomes usable.
+    Finishing,
 }
 
 /// What was moved, and found equal on both sides.
@@ -126,6 +133,12 @@ pub(crate) fn run(from: &str, to: &str, data_dir: &Path, told: &mut dyn FnMut(St
         }
     }
 }
+
+/// What is to be done about a source that is written to.
+const CHANGED: &str = "the source has changed meanwhile; stop what records into it and run it again";
+
+/// How often all of it is compared, while something in the source's database changes and its record does not.
+const MAX_COMPARISONS: usize = 5;
 
 struct Moving<'m> {
     source: &'m mut dyn Reads,
@@ -183,9 +196,21 @@ impl Moving<'_> {
     }
 
     fn finish(&mut self) -> Result<Moved> {
-        let moved = self.compare("the source has changed meanwhile; stop what records into it and run it again")?;
-        self.writes.finish(self.source.about()?.next)?;
-        Ok(moved)
+        for _ in 0..MAX_COMPARISONS {
+            let moved = self.compare(CHANGED)?;
+            let (mark, next) = (self.source.mark()?, self.source.about()?.next);
+            (self.told)(Step::Finishing);
+            let (source, mut is_same) = (&mut *self.source, true);
+            let finished = self.writes.finish(next, &mut || {
+                source.refresh()?;
+                is_same = source.mark()? == mark;
+                if is_same { Ok(()) } else { Err(Error::Invalid(CHANGED.into())) }
+            });
+            if is_same {
+                return finished.map(|()| moved);
+            }
+        }
+        Err(Error::Invalid(CHANGED.into()))
     }
 
     /// Compares everything there is, as it is now.

@@ -134,6 +134,12 @@ impl Reads for Reader {
         Ok(About { key: row.try_get(0)?, moved: schema::moved(&self.connection)?, epochs, next })
     }
 
+    fn mark(&mut self) -> Result<String> {
+        // Each writer changes this row when it has written: then it is another version of it.
+        let sql = "SELECT concat_ws(' ', xmin, ctid) FROM total WHERE tenant = $1";
+        Ok(self.connection.query_one(sql, &[&DEFAULT_TENANT])?.try_get(0)?)
+    }
+
     fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()> {
         match of {
             Of::Rows(table) => self.rows(table, take),
@@ -179,7 +185,7 @@ impl Writes for Writer {
         })
     }
 
-    fn finish(&mut self, next: Next) -> Result<()> {
+    fn finish(&mut self, next: Next, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let connection = &self.connection;
         connection.transaction("BEGIN", || {
             for name in
@@ -203,7 +209,7 @@ impl Writes for Writer {
                 &[&DEFAULT_TENANT],
             )?;
             connection.execute("UPDATE moving SET finished = true WHERE tenant = $1", &[&DEFAULT_TENANT])?;
-            Ok(())
+            check()
         })?;
         // Plans that were made for empty tables are no good.
         statistics::analyze(connection)

@@ -124,6 +124,12 @@ impl Reads for Reader {
         Ok(About { key, moved: schema::moved(&self.connection)?, epochs, next })
     }
 
+    fn mark(&mut self) -> Result<String> {
+        // Counts the commits of others that this connection has come to see.
+        let version: i64 = self.connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        Ok(version.to_string())
+    }
+
     fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()> {
         match of {
             Of::Rows(table) => self.rows(table, take),
@@ -174,7 +180,7 @@ impl Writes for Writer {
         Ok(transaction.commit()?)
     }
 
-    fn finish(&mut self, next: Next) -> Result<()> {
+    fn finish(&mut self, next: Next, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (table, next) in [("exchange", next.exchange), ("message", next.message), ("frame", next.frame)] {
             transaction.execute("DELETE FROM sqlite_sequence WHERE name = ?1", [table])?;
@@ -185,6 +191,7 @@ impl Writes for Writer {
             [DEFAULT_TENANT],
         )?;
         transaction.execute("UPDATE moving SET finished = 1 WHERE tenant = ?1", [DEFAULT_TENANT])?;
+        check()?;
         transaction.commit()?;
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         Ok(())

@@ -111,6 +111,7 @@ macro_rules! behaviours {
                 a_second_move_finds_everything_there,
                 what_holds_something_else_is_no_destination,
                 an_interrupted_move_keeps_others_out_and_is_taken_up,
+                what_the_source_gets_at_the_last_moment_is_not_left_behind,
             }
             events {
                 exchanges_and_messages_of_both_kinds_are_told_once,

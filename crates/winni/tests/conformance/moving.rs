@@ -1,10 +1,13 @@
 //! A record that moves from one database to another, and back.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use uuid::Uuid;
-use winni::Moved;
 use winni::model::*;
-use winni::store::{Error, Result};
+use winni::store::{Error, Result, Store};
+use winni::{Moved, Step};
 
 use crate::agent::{Agent, assistant, exchange_at, says, stream, user};
 use crate::frames::{call, frame, result};
@@ -209,4 +212,60 @@ pub(crate) async fn an_interrupted_move_keeps_others_out_and_is_taken_up(mut lak
         let (there, _) = move_to(&lake, to).await;
         assert_eq!(told(&there).await, told(&lake).await);
     }
+}
+
+/// Changes the source as soon as all of it was compared.
+async fn moved_while(
+    lake: &Lake,
+    to: &Database,
+    change: impl AsyncFnOnce(Arc<dyn Store>) + Send + 'static,
+) -> Result<Moved> {
+    let (store, runtime, mut change) = (lake.store.clone(), Handle::current(), Some(change));
+    let at_the_end = move |step| {
+        if let Some(change) = change.take_if(|_| step == Step::Finishing) {
+            runtime.block_on(change(store.clone()));
+        }
+    };
+    winni::move_record(&lake.database.full_url(), &to.full_url(), lake.database.folder.path(), at_the_end).await
+}
+
+pub(crate) async fn what_the_source_gets_at_the_last_moment_is_not_left_behind(mut lake: Lake) {
+    let mut agent = Agent::new("s");
+    lake.record(agent.ask(&[user("question 1")], &says("answer 1"))).await;
+    let kept = lake.keep("kept", &["stored"]).await;
+    for to in [sqlite(), postgres()] {
+        let (exchange, recorder, seq) = (agent.ask(&[user("late")], &says("later")), lake.recorder, lake.seq);
+        let late = moved_while(&lake, &to, async move |store| {
+            let items = vec![(seq, Item::Exchange(Box::new(exchange)))];
+            store.append(Batch { recorder, items }).await.unwrap();
+        });
+        is_too_late(late.await, &to).await;
+        lake.seq += 1;
+        let late = moved_while(&lake, &to, async move |store| {
+            store.store_messages(Destination::Existing(kept), vec![message(Role::User, "late")]).await.unwrap();
+        });
+        is_too_late(late.await, &to).await;
+        let late = moved_while(&lake, &to, async |store| {
+            store.set_startup_context("late".into(), "x".into(), true).await.unwrap();
+        });
+        is_too_late(late.await, &to).await;
+        let going = lake.keep("going", &["erased"]).await;
+        let late = moved_while(&lake, &to, async move |store| {
+            store.delete_conversation(going, true).await.unwrap();
+        });
+        is_too_late(late.await, &to).await;
+        // What does not belong to the record may change: it is compared once more.
+        let waiting = moved_while(&lake, &to, async |store| assert!(store.index_pending(1000).await.unwrap() > 0));
+        assert!(waiting.await.unwrap().exchanges > 0);
+        let there = Lake { recorder: lake.recorder, ..Lake::open(to).await };
+        there.index().await;
+        assert_eq!(told(&there).await, told(&lake).await);
+    }
+}
+
+async fn is_too_late(moved: Result<Moved>, to: &Database) {
+    let Err(Error::Invalid(said)) = moved else { panic!("something was left behind: {moved:?}") };
+    assert!(said.contains("the source has changed meanwhile; stop what records into it"), "{said}");
+    let opened = winni::open(&to.url, to.folder.path()).await;
+    assert!(matches!(opened, Err(Error::Unavailable(_))), "half a record was opened");
 }
