@@ -15,7 +15,8 @@ const MAX_UNPACKED: usize = 32;
 /// Reads blocks, keeping the packs that it has unpacked for the next ones.
 pub(crate) struct BlockReader<'t> {
     tables: &'t dyn Content,
-    unpacked: HashMap<i64, PackReader>,
+    /// By epoch and number: those of a record that was moved may count alike in several epochs.
+    unpacked: HashMap<(i32, i64), PackReader>,
 }
 
 impl<'t> BlockReader<'t> {
@@ -33,14 +34,15 @@ impl<'t> BlockReader<'t> {
     }
 
     pub(crate) fn bytes(&mut self, epoch: i32, location: Location) -> Result<Arc<[u8]>> {
-        if !self.unpacked.contains_key(&location.pack) {
+        let pack = (epoch, location.pack);
+        if !self.unpacked.contains_key(&pack) {
             if self.unpacked.len() >= MAX_UNPACKED {
                 self.unpacked.clear();
             }
             let reader = self.unpack(epoch, location.pack)?;
-            self.unpacked.insert(location.pack, reader);
+            self.unpacked.insert(pack, reader);
         }
-        let raw = self.unpacked.get(&location.pack).map(PackReader::raw).unwrap_or_default();
+        let raw = self.unpacked.get(&pack).map(PackReader::raw).unwrap_or_default();
         raw.get(location.offset..location.offset + location.length)
             .map(Arc::from)
             .ok_or_else(|| damaged(format!("pack {} is shorter than its blocks", location.pack)))
