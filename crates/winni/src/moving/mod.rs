@@ -105,7 +105,7 @@ pub(crate) fn run(from: &str, to: &str, data_dir: &Path, told: &mut dyn FnMut(St
     if is_same(from, to, data_dir)? {
         return Err(Error::Invalid("the source and the destination are the same database".into()));
     }
-    let mut source = open_source(from, data_dir)?;
+    let mut source = open_source(from, to, data_dir)?;
     let record = source.about()?;
     if record.moved == Some(false) {
         return Err(Error::Invalid("the source is not whole: a record is still being moved to it".into()));
@@ -324,7 +324,7 @@ impl std::io::Write for Digest {
     }
 }
 
-fn open_source(url: &str, data_dir: &Path) -> Result<Box<dyn Reads>> {
+fn open_source(url: &str, to: &str, data_dir: &Path) -> Result<Box<dyn Reads>> {
     if crate::is_postgres(url) {
         return Ok(Box::new(crate::postgres::moving::open_source(url)?));
     }
@@ -332,7 +332,8 @@ fn open_source(url: &str, data_dir: &Path) -> Result<Box<dyn Reads>> {
     if !path.exists() {
         return Err(Error::Invalid(format!("there is no record in {}", path.display())));
     }
-    Ok(Box::new(crate::sqlite::moving::open_source(&path)?))
+    let month_of = crate::is_postgres(to).then_some(crate::postgres::moving::month_of as fn(_) -> _);
+    Ok(Box::new(crate::sqlite::moving::open_source(&path, month_of)?))
 }
 
 fn open_destination(url: &str, data_dir: &Path) -> Result<(Box<dyn Reads>, Box<dyn Writes>)> {

@@ -59,6 +59,11 @@ pub(crate) fn open_destination(url: &str) -> Result<(Reader, Writer)> {
     opened.map_err(|e| at_address(e, &address))
 }
 
+/// The epoch of what happened then.
+pub(crate) fn month_of(at: Timestamp) -> i32 {
+    schema::epoch_of(at)
+}
+
 impl Reader {
     fn open(connection: Connection) -> Result<Self> {
         connection.batch(BEGIN)?;

@@ -8,19 +8,28 @@ use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter}
 
 use super::error::damaged;
 use super::schema::{self, DEFAULT_TENANT};
-use super::tables::Tables;
+use super::tables::{EPOCH, Tables};
 use super::{at_path, create_folder};
+use crate::model::Timestamp;
 use crate::moving::merge::Of;
-use crate::moving::tables::{Cell, Key, Kind, Next, Row, TABLES, Table, moment, text_key};
+use crate::moving::tables::{Cell, Column, Key, Kind, Next, Row, TABLES, Table, moment, text_key};
 use crate::moving::{About, Reads, Take, Writes, rebuilt_exchanges, rebuilt_frames};
 use crate::store::{Error, Result};
 
 /// Exchanges or messages that are rebuilt at a time.
 const REBUILT_TOGETHER: usize = 128;
 
+/// The month of a moment, as PostgreSQL counts them.
+type MonthOf = fn(Timestamp) -> i32;
+
 /// A record that is read: one connection, in one transaction.
 pub(crate) struct Reader {
     connection: Connection,
+    /// Given where the destination has an epoch for each month.
+    month_of: Option<MonthOf>,
+    /// The epoch in which that destination keeps what stands in [`EPOCH`] here.
+    epoch: i32,
+    is_only_epoch: bool,
 }
 
 /// The file that a record is moved to.
@@ -29,11 +38,18 @@ pub(crate) struct Writer {
 }
 
 /// Opens a file that exists, and brings it to this program's schema where needed.
-pub(crate) fn open_source(path: &Path) -> Result<Reader> {
+///
+/// For a destination with an epoch for each month, what was recorded here is told to stand in the month of its newest
+/// exchange: its months share blocks and manifests, so that it goes together or not at all, and it must not go before its
+/// newest month does. If that month is there already (the record was moved here, and went on), it is the next one that is not.
+pub(crate) fn open_source(path: &Path, month_of: Option<MonthOf>) -> Result<Reader> {
     if !schema::is_current(path).map_err(|e| at_path(e, path))? {
         drop(schema::open_writer(path).map_err(|e| at_path(e, path))?);
     }
-    Reader::open(path)
+    let mut reader = Reader::open(path)?;
+    reader.month_of = month_of;
+    reader.find_month()?;
+    Ok(reader)
 }
 
 /// Opens a file, and creates it where needed.
@@ -49,13 +65,53 @@ impl Reader {
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
         connection.create_scalar_function("text_key", 1, flags, |call| Ok(text_key(call.get_raw(0).as_str()?)))?;
         connection.execute_batch("BEGIN")?;
-        Ok(Self { connection })
+        Ok(Self { connection, month_of: None, epoch: EPOCH, is_only_epoch: true })
+    }
+
+    fn find_month(&mut self) -> Result<()> {
+        let Some(month_of) = self.month_of else { return Ok(()) };
+        let newest = self.connection.query_row(
+            "SELECT max(coalesce((SELECT max(started_at) FROM exchange WHERE tenant = ?1 AND epoch = ?2), 0),
+                        coalesce((SELECT max(at) FROM frame WHERE tenant = ?1 AND epoch = ?2), 0))",
+            [DEFAULT_TENANT, i64::from(EPOCH)],
+            |row| row.get(0),
+        )?;
+        // A clock that was wrong must not keep all of it for ever.
+        let month = month_of(Timestamp(newest).min(Timestamp::now()));
+        let mut others = self.epochs()?;
+        others.retain(|epoch| *epoch != EPOCH);
+        self.epoch = (month..).find(|epoch| !others.contains(epoch)).unwrap_or(EPOCH);
+        self.is_only_epoch = others.is_empty();
+        Ok(())
+    }
+
+    /// Those that hold anything.
+    fn epochs(&self) -> Result<Vec<i32>> {
+        let mut epochs = self.connection.prepare(
+            "SELECT epoch FROM exchange WHERE tenant = ?1 UNION SELECT epoch FROM frame WHERE tenant = ?1
+             UNION SELECT epoch FROM pack_piece WHERE tenant = ?1",
+        )?;
+        let epochs = epochs.query_map([DEFAULT_TENANT], |row| row.get(0))?;
+        Ok(epochs.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// A column as the destination is to have it.
+    fn told(&self, column: &Column) -> String {
+        match column.sqlite {
+            "epoch" if self.epoch != EPOCH => format!("CASE epoch WHEN {EPOCH} THEN {} ELSE epoch END", self.epoch),
+            name => name.to_owned(),
+        }
+    }
+
+    /// What rows come in the order of. A single epoch needs no sorting: an index has that order.
+    fn order_of(&self, column: &Column) -> String {
+        if self.is_only_epoch { column.sqlite.to_owned() } else { self.told(column) }
     }
 
     fn rows(&self, table: &Table, take: Take<'_>) -> Result<()> {
-        let columns: Vec<&str> = table.columns.iter().map(|column| column.sqlite).collect();
+        let columns: Vec<String> = table.columns.iter().map(|column| self.told(column)).collect();
         let order: Vec<String> = match table.key {
-            Key::First(_) => table.key_columns().iter().map(|column| column.sqlite.to_owned()).collect(),
+            Key::First(_) => table.key_columns().iter().map(|column| self.order_of(column)).collect(),
             Key::DigestOfFirst => table.key_columns().iter().map(|c| format!("text_key({})", c.sqlite)).collect(),
         };
         let by = if order.is_empty() { "1".to_owned() } else { order.join(", ") };
@@ -64,8 +120,7 @@ impl Reader {
         let mut found = query.query([DEFAULT_TENANT])?;
         let mut page = Vec::with_capacity(table.page);
         while let Some(row) = found.next()? {
-            let cell =
-                |(index, column): (usize, &crate::moving::tables::Column)| cell_of(row.get_ref(index)?, column.kind);
+            let cell = |(index, column): (usize, &Column)| cell_of(row.get_ref(index)?, column.kind);
             page.push(table.columns.iter().enumerate().map(cell).collect::<Result<Row>>()?);
             if page.len() == table.page && !take(std::mem::take(&mut page))? {
                 return Ok(());
@@ -98,7 +153,8 @@ impl Reader {
 
 impl Reads for Reader {
     fn refresh(&mut self) -> Result<()> {
-        Ok(self.connection.execute_batch("COMMIT; BEGIN")?)
+        self.connection.execute_batch("COMMIT; BEGIN")?;
+        self.find_month()
     }
 
     fn about(&mut self) -> Result<About> {
@@ -116,11 +172,8 @@ impl Reads for Reader {
             frame: next("frame")?,
             pack: self.connection.query_row(pack, [DEFAULT_TENANT], |row| row.get(0))?,
         };
-        let mut epochs = self.connection.prepare(
-            "SELECT epoch FROM exchange WHERE tenant = ?1 UNION SELECT epoch FROM frame WHERE tenant = ?1
-             UNION SELECT epoch FROM pack_piece WHERE tenant = ?1",
-        )?;
-        let epochs = epochs.query_map([DEFAULT_TENANT], |row| row.get(0))?.collect::<std::result::Result<_, _>>()?;
+        let told = |epoch| if epoch == EPOCH { self.epoch } else { epoch };
+        let epochs = self.epochs()?.into_iter().map(told).collect();
         Ok(About { key, moved: schema::moved(&self.connection)?, epochs, next })
     }
 

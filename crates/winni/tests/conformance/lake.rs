@@ -24,6 +24,11 @@ impl Database {
         }
     }
 
+    /// The name of a database in the shared cluster.
+    pub(crate) fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap()
+    }
+
     pub(crate) fn is_sqlite(&self) -> bool {
         self.url == "sqlite:"
     }

@@ -108,6 +108,8 @@ macro_rules! behaviours {
             }
             moving {
                 a_record_moves_whole_and_goes_on,
+                a_record_without_months_comes_to_stand_in_its_newest_one,
+                a_conversation_goes_on_where_it_was_moved_to,
                 a_second_move_finds_everything_there,
                 what_holds_something_else_is_no_destination,
                 an_interrupted_move_keeps_others_out_and_is_taken_up,

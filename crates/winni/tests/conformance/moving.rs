@@ -11,7 +11,7 @@ use winni::{Moved, Step};
 
 use crate::agent::{Agent, assistant, exchange_at, says, stream, user};
 use crate::frames::{call, frame, result};
-use crate::lake::{Database, Lake, message, postgres, sqlite};
+use crate::lake::{Database, Lake, message, postgres, sqlite, turn};
 
 /// Everything that the store's face tells of a record, but for what is counted differently.
 async fn told(lake: &Lake) -> Vec<Value> {
@@ -115,7 +115,7 @@ pub(crate) async fn a_record_moves_whole_and_goes_on(mut lake: Lake) {
     lake.index().await;
     let expected = told(&lake).await;
     for to in [sqlite(), postgres()] {
-        let (mut there, moved) = move_to(&lake, to).await;
+        let (there, moved) = move_to(&lake, to).await;
         assert!(moved.written > 0 && moved.exchanges == 18 && moved.frames == 6, "{moved:?}");
         assert!(moved.rows.iter().all(|(_, rows)| *rows > 0), "{moved:?}");
         assert_eq!(told(&there).await, expected);
@@ -123,11 +123,42 @@ pub(crate) async fn a_record_moves_whole_and_goes_on(mut lake: Lake) {
         let back = if there.database.is_sqlite() { postgres() } else { sqlite() };
         let (again, _) = move_to(&there, back).await;
         assert_eq!(told(&again).await, expected);
-        for lake in [&mut there, &mut { again }] {
-            goes_on(lake).await;
+        for mut lake in [there, again] {
+            goes_on(&mut lake).await;
+            lake.index().await;
+            if lake.database.is_sqlite() {
+                // What was recorded after the move stands in another epoch than what the move brought.
+                let (onward, _) = move_to(&lake, postgres()).await;
+                assert_eq!(told(&onward).await, told(&lake).await);
+            }
         }
     }
     assert_eq!(told(&lake).await, expected, "the source was only read");
+}
+
+pub(crate) async fn a_record_without_months_comes_to_stand_in_its_newest_one(mut lake: Lake) {
+    // In a file, whatever the lake is: there a record has no months.
+    let mut file = Lake::open(sqlite()).await;
+    for lake in [&mut lake, &mut file] {
+        let mut agent = Agent::new("s");
+        agent.clock -= 100_000_000_000_000;
+        lake.record(agent.ask(&[user("years ago")], &says("yes"))).await;
+        agent.clock += 90_000_000_000_000;
+        lake.record(agent.ask(&[user("years ago"), assistant("yes"), user("and now")], &says("no"))).await;
+    }
+    let months = "SELECT string_agg(DISTINCT to_char(make_date(1970 + epoch / 12, epoch % 12 + 1, 1), 'YYYY-MM'), ' ')
+         FROM (SELECT epoch FROM iccm.exchange UNION SELECT epoch FROM iccm.pack_piece UNION SELECT epoch FROM iccm.block) e";
+    let of_exchanges =
+        "SELECT string_agg(DISTINCT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM'), ' ') FROM iccm.exchange";
+    for (lake, has_months) in [(&file, false), (&lake, !lake.database.is_sqlite())] {
+        let (there, _) = move_to(lake, postgres()).await;
+        let sql = |sql: &str| e2e::postgres::shared().sql(there.database.name(), sql);
+        let (stands, happened) = (sql(months), sql(of_exchanges));
+        let newest = happened.split(' ').next_back().unwrap();
+        assert_eq!(stands, if has_months { &happened } else { newest }, "{happened}");
+        let partition = format!("SELECT count(*) FROM iccm.exchange_{}", newest.replace('-', "_"));
+        assert_eq!(sql(&partition), if has_months { "1" } else { "2" });
+    }
 }
 
 /// What was moved can be added to, continued, found and erased.
@@ -152,6 +183,35 @@ async fn goes_on(lake: &mut Lake) {
     assert_eq!(lake.found("\"question 7\"").await, [""; 0]);
     lake.store.set_startup_context("a".into(), "four".into(), true).await.unwrap();
     assert_eq!(lake.store.startup_context_versions("a".into()).await.unwrap().len(), 3);
+}
+
+/// What the move brought and what is recorded now may have packs of the same number, in different epochs.
+pub(crate) async fn a_conversation_goes_on_where_it_was_moved_to(mut lake: Lake) {
+    let mut agent = Agent::new("s");
+    let mut history = vec![user("question 0")];
+    let mut expected = vec![turn(1, "user", "question 0")];
+    for (n, session) in (0..).zip(["other 0", "other 1", "other 2"]) {
+        if n > 0 {
+            let to = if lake.database.is_sqlite() { postgres() } else { sqlite() };
+            lake = move_to(&lake, to).await.0;
+            lake.seq_from_store().await;
+            history.push(user(&format!("question {n}")));
+            expected.push(turn(2 * n + 1, "user", &format!("question {n}")));
+        }
+        lake.record(agent.ask(&history, &says(&format!("answer {n}")))).await;
+        history.push(assistant(&format!("answer {n}")));
+        expected.push(turn(2 * n + 2, "assistant", &format!("answer {n}")));
+        assert_eq!(lake.conversations().await.len(), 1 + n as usize);
+        assert_eq!(lake.said(lake.conversations().await[0].id).await, expected);
+        // Begins with the same block, in the same epoch.
+        lake.record(Agent::new(session).ask(&history[..1], &says("other"))).await;
+    }
+    let [first, others @ ..] = &lake.conversations().await[..] else { panic!("nothing there") };
+    lake.store.delete_conversation(first.id, true).await.unwrap();
+    for other in others {
+        let expected = [turn(1, "user", "question 0"), turn(2, "assistant", "other")];
+        assert_eq!(lake.said(other.id).await, expected);
+    }
 }
 
 pub(crate) async fn a_second_move_finds_everything_there(mut lake: Lake) {
