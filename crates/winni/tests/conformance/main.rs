@@ -16,6 +16,7 @@ mod indexing;
 mod lake;
 mod moving;
 mod postgres_role;
+mod postgres_size;
 mod postgres_tls;
 mod search;
 mod sqlite_file;
