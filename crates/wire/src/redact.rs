@@ -5,7 +5,8 @@
 //! (`authorization: Bearer X`, `x-api-key: X` and `?key=X` agree), so that usage by key can be told apart. Without the
 //! key of the fingerprint nobody can test a guessed secret against the record.
 //!
-//! Refused: looking into bodies. They are stored exactly as they were.
+//! Refused: looking into bodies. They are stored exactly as they were, but for [one](ToolKeyFilter): the key in a call of
+//! `fiedler_set_key`.
 //!
 //! Names are matched generously: a harmless header that is masked costs a little readability, a secret that is not
 //! cannot be taken back.
@@ -17,7 +18,7 @@ use std::fmt;
 
 use crate::digest::{hex_value, keyed, write_hex};
 
-pub use tool_key::without_tool_key;
+pub use tool_key::{ToolKeyFilter, without_tool_key};
 
 /// What the record keeps of a secret: 64 bits of its keyed BLAKE3. Displayed as 16 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

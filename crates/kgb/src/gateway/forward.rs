@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{ACCEPT, CONNECTION};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body;
@@ -53,6 +53,19 @@ pub(crate) struct To<'a> {
 }
 
 impl Asked {
+    /// Whether it goes to an MCP server through the gateway, which knows its upstreams as model APIs only: Streamable HTTP
+    /// has headers of its own, and clients take both kinds of answers.
+    fn looks_like_mcp(&self) -> bool {
+        let path = self.target.path().trim_end_matches('/');
+        let accepts = |media: &str| {
+            let mut values = self.headers.get_all(ACCEPT).iter();
+            values.any(|value| value.to_str().is_ok_and(|value| value.contains(media)))
+        };
+        path.ends_with("/mcp")
+            || self.headers.keys().any(|name| name.as_str().starts_with("mcp-"))
+            || (accepts("application/json") && accepts("text/event-stream"))
+    }
+
     pub(crate) fn as_new<'a>(&'a self, to: To<'a>, body: Option<&'a Bytes>) -> NewExchange<'a> {
         NewExchange {
             method: self.method.as_str(),
@@ -62,6 +75,7 @@ impl Asked {
             upstream: to.upstream,
             server: to.server,
             body: body.map(AsRef::as_ref),
+            calls_tools: to.server.is_some() || self.looks_like_mcp(),
         }
     }
 }

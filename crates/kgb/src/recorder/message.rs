@@ -1,14 +1,16 @@
 //! Messages of connections on record, one by one.
 //!
 //! Guaranteed: a message that is there whole is recorded in one write; one that comes in parts is recorded as it comes and
-//! ends once, whatever happens to who carries it. What cannot be recorded is the policy's to decide, as with exchanges.
+//! ends once, whatever happens to who carries it. What cannot be recorded is the policy's to decide, as with exchanges. Of
+//! a message to a server that hands over a key, the key is not recorded, in however many parts it comes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use spool::Entry;
 use uuid::Uuid;
 use winni::model::{ConnectionEnd, Direction, FrameForm, FrameSource, Outcome, Timestamp};
-use wire::redact::without_tool_key;
+use wire::redact::ToolKeyFilter;
 
 use super::{Kept, Recorder, WhenSpoolFull};
 use crate::entry::{End, MESSAGE_BYTES, MessageBegin, Note};
@@ -42,12 +44,10 @@ impl MessageLog {
     /// Records a message that is whole.
     pub(crate) fn whole(&self, direction: Direction, form: FrameForm, at: Timestamp, bytes: &[u8]) -> Kept {
         self.recorder.meters.message(bytes.len());
-        // A key is kept nowhere but in its store, and passes in a message that is short and comes in one piece.
-        let kept = if direction == Direction::ToServer { without_tool_key(bytes) } else { bytes.into() };
-        let bytes = &*kept;
         let begin = self.begin_payload(direction, form, at);
         let end = End { outcome: Outcome::Complete, at, missing_bytes: 0 };
-        match self.recorder.spool.whole(&begin, &[(MESSAGE_BYTES, bytes)], &end.encode()) {
+        let clean = clean(&mut filter(direction), bytes);
+        match self.recorder.spool.whole(&begin, &[(MESSAGE_BYTES, &clean)], &end.encode()) {
             Ok((_, end)) => {
                 self.recorder.recording_works();
                 Kept::At(end)
@@ -60,8 +60,10 @@ impl MessageLog {
     pub(crate) fn begin(self: &Arc<Self>, direction: Direction, form: FrameForm, bytes: &[u8]) -> (OpenMessage, Kept) {
         self.recorder.meters.message(bytes.len());
         let begin = self.begin_payload(direction, form, Timestamp::now());
-        let mut open = OpenMessage { log: self.clone(), direction, entry: None, missing: 0 };
-        let kept = match self.recorder.spool.begin(&begin, &[(MESSAGE_BYTES, bytes)]) {
+        let mut filter = filter(direction);
+        let clean = clean(&mut filter, bytes);
+        let mut open = OpenMessage { log: self.clone(), direction, entry: None, filter, missing: 0 };
+        let kept = match self.recorder.spool.begin(&begin, &[(MESSAGE_BYTES, &clean)]) {
             Ok(entry) => {
                 self.recorder.recording_works();
                 let kept = Kept::At(entry.begun());
@@ -102,6 +104,15 @@ impl MessageLog {
     }
 }
 
+/// For the one direction in which a key may be handed over.
+fn filter(direction: Direction) -> Option<ToolKeyFilter> {
+    (direction == Direction::ToServer).then(ToolKeyFilter::default)
+}
+
+fn clean<'b>(filter: &mut Option<ToolKeyFilter>, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+    filter.as_mut().map_or(Cow::Borrowed(bytes), |filter| filter.pass(bytes))
+}
+
 impl Recorder {
     /// Counts what could not be recorded, raises the alarm, and says what the policy makes of it.
     fn pass_unrecorded(&self, error: &spool::Error, messages: u64, bytes: &[u8]) -> Kept {
@@ -121,6 +132,7 @@ pub(crate) struct OpenMessage {
     direction: Direction,
     /// None: it could not be begun, or its end is on record.
     entry: Option<Arc<Entry>>,
+    filter: Option<ToolKeyFilter>,
     /// Bytes that passed unrecorded. Nothing is appended after the first of them: a record with a hole is worth less than
     /// one with an end.
     missing: u64,
@@ -130,9 +142,10 @@ impl OpenMessage {
     /// Records more of it.
     pub(crate) fn part(&mut self, bytes: &[u8]) -> Kept {
         self.log.recorder.meters.message_bytes.increment(bytes.len() as u64);
+        let clean = clean(&mut self.filter, bytes);
         match self.entry.as_ref().filter(|_| self.missing == 0) {
             None => self.miss(bytes),
-            Some(entry) => match entry.append(MESSAGE_BYTES, bytes) {
+            Some(entry) => match entry.append(MESSAGE_BYTES, &clean) {
                 Ok(end) => Kept::At(end),
                 Err(error) => self.lose(&error, 1, bytes),
             },
@@ -145,8 +158,9 @@ impl OpenMessage {
         let Some(entry) = self.entry.take() else {
             return self.miss(bytes);
         };
-        let parts = [(MESSAGE_BYTES, bytes)];
-        let parts = if bytes.is_empty() { &[] } else { &parts[..] };
+        let clean = clean(&mut self.filter, bytes);
+        let parts = [(MESSAGE_BYTES, &*clean)];
+        let parts = if clean.is_empty() { &[] } else { &parts[..] };
         if self.missing > 0 {
             let kept = self.miss(bytes);
             self.close(entry, outcome);

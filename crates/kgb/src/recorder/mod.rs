@@ -19,7 +19,7 @@ use http::HeaderMap;
 use spool::{Position, Spool};
 use uuid::Uuid;
 use winni::model::{Durability, Gap, Timestamp};
-use wire::redact::Redactor;
+use wire::redact::{Redactor, ToolKeyFilter};
 
 use crate::entry::{Begin, Life, Note, REQUEST_BODY};
 use crate::{Error, Meters, Result};
@@ -88,6 +88,8 @@ pub(crate) struct NewExchange<'a> {
     pub(crate) server: Option<&'a str>,
     /// The first bytes of the body, if they are there already: one write takes them with the head.
     pub(crate) body: Option<&'a [u8]>,
+    /// Whether the body may call a tool: then it is recorded without the key, should it hand one over.
+    pub(crate) calls_tools: bool,
 }
 
 /// One life of a recording process. Shared by the gateway, which writes, and the drain, which reads.
@@ -131,11 +133,13 @@ impl Recorder {
     pub(crate) fn begin(self: &Arc<Self>, new: &NewExchange<'_>) -> std::result::Result<Recording, spool::Error> {
         let id = Uuid::now_v7();
         let payload = self.begin_payload(id, new);
-        let part = new.body.map(|bytes| (REQUEST_BODY, bytes));
+        let mut filter = new.calls_tools.then(ToolKeyFilter::default);
+        let clean = new.body.map(|bytes| filter.as_mut().map_or(bytes.into(), |filter| filter.pass(bytes)));
+        let part = clean.as_deref().map(|bytes| (REQUEST_BODY, bytes));
         match self.spool.begin(&payload, part.as_slice()) {
             Ok(entry) => {
                 self.recording_works();
-                Ok(Recording::new(self.clone(), id, Some(entry), new.body))
+                Ok(Recording::new(self.clone(), id, Some((entry, filter)), new.body))
             }
             Err(error) => {
                 self.alarm(&error);

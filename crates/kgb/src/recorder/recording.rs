@@ -4,12 +4,13 @@
 //! dropping it is an end too. [`Running`] is what the request's side keeps to append to the same exchange; after the end
 //! it is told that there is nothing to append to any more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use spool::{Channel, Entry, Position};
 use uuid::Uuid;
 use winni::model::{Durability, Outcome, Timestamp};
+use wire::redact::ToolKeyFilter;
 
 use super::{Recorder, WhenSpoolFull};
 use crate::entry::{End, REQUEST_BODY, RESPONSE_BODY};
@@ -42,6 +43,8 @@ pub(crate) struct Running {
     id: Uuid,
     /// None: it could not even be begun.
     entry: Option<Arc<Entry>>,
+    /// What the request's body is recorded through; none where it is no call of a tool.
+    filter: Option<Mutex<ToolKeyFilter>>,
     /// Set when a part could not be recorded: a record with a hole is worth less than one with an end, so nothing more is
     /// appended afterwards.
     lost: AtomicBool,
@@ -61,7 +64,11 @@ impl Running {
         let Some(entry) = self.recordable() else {
             return self.miss(parts);
         };
-        match entry.append_all(parts) {
+        let appended = match &self.filter {
+            None => entry.append_all(parts),
+            Some(filter) => append_clean(entry, filter, parts),
+        };
+        match appended {
             Ok(end) => Kept::At(end),
             Err(spool::Error::Closed) => Kept::Ended,
             Err(error) => self.lose(&error, parts),
@@ -163,19 +170,39 @@ impl Running {
     }
 }
 
+/// Appends the parts without what is a key in a request's body.
+fn append_clean(entry: &Entry, filter: &Mutex<ToolKeyFilter>, parts: &[(Channel, &[u8])]) -> spool::Result<Position> {
+    let mut filter = filter.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut clean = |(channel, bytes): &(Channel, &'_ [u8])| match *channel {
+        REQUEST_BODY => filter.pass(bytes).into_owned(),
+        _ => bytes.to_vec(),
+    };
+    let clean: Vec<Vec<u8>> = parts.iter().map(&mut clean).collect();
+    let parts: Vec<_> = parts.iter().zip(&clean).map(|((channel, _), bytes)| (*channel, &bytes[..])).collect();
+    entry.append_all(&parts)
+}
+
 /// The handle that ends an exchange.
 pub(crate) struct Recording {
     running: Arc<Running>,
 }
 
 impl Recording {
-    /// `first`: bytes of the request's body that came with the begin.
-    pub(super) fn new(recorder: Arc<Recorder>, id: Uuid, entry: Option<Entry>, first: Option<&[u8]>) -> Self {
+    /// `begun`: what was begun, and what has read the first of it. `first`: bytes of the request's body that came with the
+    /// begin.
+    pub(super) fn new(
+        recorder: Arc<Recorder>,
+        id: Uuid,
+        begun: Option<(Entry, Option<ToolKeyFilter>)>,
+        first: Option<&[u8]>,
+    ) -> Self {
         recorder.meters.active.increment(1);
+        let (entry, filter) = begun.unzip();
         let running = Running {
             recorder,
             id,
             entry: entry.map(Arc::new),
+            filter: filter.flatten().map(Mutex::new),
             lost: AtomicBool::new(false),
             missing: AtomicU64::new(0),
             ended: AtomicBool::new(false),

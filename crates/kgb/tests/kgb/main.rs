@@ -16,3 +16,4 @@ mod strict_upstream;
 mod support;
 mod tls;
 mod tls_upstream;
+mod tool_key;

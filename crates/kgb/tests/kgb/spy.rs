@@ -2,6 +2,6 @@
 
 mod durability;
 mod handshake;
-mod rig;
+pub(crate) mod rig;
 mod streams;
 mod transparency;

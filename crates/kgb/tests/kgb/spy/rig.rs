@@ -16,22 +16,22 @@ use winni::model::{ConnectionEnd, Direction, FrameForm, Outcome};
 
 use crate::support::{Peer, soon};
 
-pub(super) struct SpyRig {
-    pub(super) data: TempDir,
-    pub(super) recorder: Arc<Recorder>,
-    pub(super) spy: SocketAddr,
-    pub(super) server: TcpListener,
-    pub(super) shutdown: CancellationToken,
-    pub(super) running: tokio::task::JoinHandle<()>,
+pub(crate) struct SpyRig {
+    pub(crate) data: TempDir,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) spy: SocketAddr,
+    pub(crate) server: TcpListener,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) running: tokio::task::JoinHandle<()>,
 }
 
 impl SpyRig {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
     /// The server `dewey` is a listener of the rig's own.
-    pub(super) async fn with(change: impl FnOnce(&mut RecorderConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut RecorderConfig)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
@@ -52,7 +52,7 @@ impl SpyRig {
     }
 
     /// A client and a server whose handshake is done: through the spy, or directly.
-    pub(super) async fn connected(&self, directly: bool) -> (Peer, Peer) {
+    pub(crate) async fn connected(&self, directly: bool) -> (Peer, Peer) {
         let to = if directly { self.server.local_addr().unwrap() } else { self.spy };
         let mut client = Peer::new(TcpStream::connect(to).await.unwrap());
         client.send(request("/?upstream=dewey", "")).await;
@@ -63,16 +63,16 @@ impl SpyRig {
         (client, server)
     }
 
-    pub(super) async fn accept(&self) -> Peer {
+    pub(crate) async fn accept(&self) -> Peer {
         Peer::new(soon(self.server.accept()).await.unwrap().0)
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         seen(self.recorder.spool().dir())
     }
 
     /// Waits until a connection's end is on record.
-    pub(super) async fn closed(&self) -> ConnectionEnd {
+    pub(crate) async fn closed(&self) -> ConnectionEnd {
         soon(async {
             let mut position = spool::Position::default();
             loop {
@@ -86,11 +86,11 @@ impl SpyRig {
     }
 }
 
-pub(super) const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(crate) const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A client's request for a WebSocket.
-pub(super) fn request(target: &str, headers: &str) -> String {
+pub(crate) fn request(target: &str, headers: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: spy.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
@@ -99,35 +99,35 @@ pub(super) fn request(target: &str, headers: &str) -> String {
 
 /// A message as the spool holds it.
 #[derive(Clone, Debug)]
-pub(super) struct Message {
-    pub(super) begin: MessageBegin,
-    pub(super) bytes: Vec<u8>,
-    pub(super) parts: usize,
-    pub(super) outcome: Option<Outcome>,
+pub(crate) struct Message {
+    pub(crate) begin: MessageBegin,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) parts: usize,
+    pub(crate) outcome: Option<Outcome>,
 }
 
 impl Message {
-    pub(super) fn told(&self) -> (Direction, FrameForm, &[u8]) {
+    pub(crate) fn told(&self) -> (Direction, FrameForm, &[u8]) {
         (self.begin.direction, self.begin.form, &self.bytes)
     }
 }
 
 #[derive(Default)]
-pub(super) struct Seen {
-    pub(super) messages: Vec<Message>,
-    pub(super) closed: Vec<ConnectionEnd>,
+pub(crate) struct Seen {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) closed: Vec<ConnectionEnd>,
 }
 
 impl Seen {
     /// All bytes of one direction's messages.
-    pub(super) fn bytes(&self, direction: Direction) -> Vec<u8> {
+    pub(crate) fn bytes(&self, direction: Direction) -> Vec<u8> {
         let of_it = self.messages.iter().filter(|message| message.begin.direction == direction);
         of_it.flat_map(|message| message.bytes.clone()).collect()
     }
 }
 
 /// The messages and ends of connections in a recorder's folder, in order.
-pub(super) fn seen(dir: &Path) -> Seen {
+pub(crate) fn seen(dir: &Path) -> Seen {
     let mut reader = Reader::open(dir).unwrap();
     let mut messages: BTreeMap<u64, Message> = BTreeMap::new();
     let mut closed = Vec::new();
@@ -157,7 +157,7 @@ pub(super) fn seen(dir: &Path) -> Seen {
 }
 
 /// A client's frame: with a mask.
-pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
     let mut frame = unmasked(first, payload);
     let head = frame.len() - payload.len();
@@ -169,7 +169,7 @@ pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A server's frame, with any first byte.
-pub(super) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = wire::websocket::server_frame(wire::websocket::Opcode(0), payload);
     frame[0] = first;
     frame
