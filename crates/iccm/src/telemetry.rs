@@ -3,13 +3,18 @@
 //! `ICCM_LOG`, else `RUST_LOG`, says what is logged, in the syntax of `tracing_subscriber::EnvFilter`. While a command that
 //! owns the terminal runs (`iccm run -- claude`), lines are held back, so that they cannot damage its screen: at most
 //! [`HELD_BYTES`], the rest is counted and dropped.
+//!
+//! Refused at any level: what libraries say of the contents of messages, which may be keys.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
 
 use crate::config::Environment;
 
@@ -40,8 +45,14 @@ pub(crate) fn init(env: &Environment, default_level: &str) -> anyhow::Result<Log
         .with_context(|| format!("{name}={directives} is not a log filter; try {name}=info"))?;
     let log = Log::default();
     let colour = io::IsTerminal::is_terminal(&io::stderr()) && env.text("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_ansi(colour).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_ansi(colour).finish();
+    lines.with(filter_fn(|about| !tells_contents(about))).init();
     Ok(log)
+}
+
+/// tungstenite's traces have each message whole.
+fn tells_contents(about: &Metadata<'_>) -> bool {
+    *about.level() == Level::TRACE && about.target().starts_with("tungstenite")
 }
 
 impl Log {
