@@ -1,28 +1,11 @@
-// Calls all of Dewey's tools with the official TypeScript SDK: typescript.mjs URL FOLDER
+// Calls all of Dewey's tools with the official TypeScript SDK: dewey.mjs URL FOLDER
 //
 // URL is ws://… or http://…; FOLDER holds the SDK in node_modules. An import folder of the server must hold `messages.jsonl`
 // with two messages. Ends with 0 and a line of JSON, or with the first thing that is not as it must be.
 
 import assert from 'node:assert/strict';
-import { createRequire } from 'node:module';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 
-const [url, folder] = process.argv.slice(2);
-const require = createRequire(path.join(path.resolve(folder), 'node_modules', 'x'));
-const load = (name) => import(pathToFileURL(require.resolve(name)));
-
-const { Client } = await load('@modelcontextprotocol/sdk/client/index.js');
-const { StreamableHTTPClientTransport } = await load('@modelcontextprotocol/sdk/client/streamableHttp.js');
-const { WebSocketClientTransport } = await load('@modelcontextprotocol/sdk/client/websocket.js');
-// Node.js has it of its own from version 22 on.
-globalThis.WebSocket = require('ws');
-
-const transport = url.startsWith('ws')
-  ? new WebSocketClientTransport(new URL(url))
-  : new StreamableHTTPClientTransport(new URL(url));
-const client = new Client({ name: 'e2e-typescript', version: '1' });
-await client.connect(transport);
+import { client, url } from './session.mjs';
 
 const { tools } = await client.listTools();
 assert.equal(tools.length, 11);

@@ -1,4 +1,4 @@
-"""Calls all of Dewey's tools with the official Python SDK: python.py URL
+"""Calls all of Dewey's tools with the official Python SDK: dewey.py URL [modern]
 
 URL is ws://... or http://...; with `modern` as a second word it speaks 2026-07-28, which needs version 2 of the SDK. An
 import folder of the server must hold `messages.jsonl` with two messages. Ends with 0 and a line of JSON, or with the first
@@ -6,52 +6,9 @@ thing that is not as it must be.
 """
 
 import asyncio
-import contextlib
-import functools
 import json
-import sys
 
-URL = sys.argv[1]
-MODERN = sys.argv[2:] == ["modern"]
-
-
-@contextlib.asynccontextmanager
-async def websocket_session():
-    import mcp.client.websocket as transport
-    from mcp import ClientSession
-
-    # The SDK's transport keeps the bound of the library below it: a message of a megabyte.
-    transport.ws_connect = functools.partial(transport.ws_connect, max_size=None)
-    async with transport.websocket_client(URL) as (read, write), ClientSession(read, write) as session:
-        await session.initialize()
-        yield session
-
-
-@contextlib.asynccontextmanager
-async def http_session():
-    from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
-
-    async with streamablehttp_client(URL) as (read, write, _), ClientSession(read, write) as session:
-        await session.initialize()
-        yield session
-
-
-@contextlib.asynccontextmanager
-async def modern_session():
-    from mcp import Client
-
-    async with Client(URL) as client:
-        assert client.protocol_version == "2026-07-28", client.protocol_version
-        yield client
-
-
-def structured(result):
-    return result.structured_content if MODERN else result.structuredContent
-
-
-def is_error(result):
-    return result.is_error if MODERN else result.isError
+from session import MODERN, URL, is_error, open_session, structured
 
 
 async def exercise(session):
@@ -136,7 +93,6 @@ async def exercise(session):
 
 
 async def main():
-    open_session = modern_session if MODERN else websocket_session if URL.startswith("ws") else http_session
     async with open_session() as session:
         print(json.dumps(await exercise(session)))
 

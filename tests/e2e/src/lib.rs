@@ -28,6 +28,7 @@ pub mod generator;
 pub mod http;
 pub mod load;
 pub mod mcp;
+pub mod mcp_sdks;
 pub mod mcp_server;
 pub mod postgres;
 pub mod power_cut;

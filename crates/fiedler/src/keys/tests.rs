@@ -61,3 +61,14 @@ fn a_secret_prints_as_nothing() {
         assert!(Secret::parse(wrong).is_err(), "{wrong:?}");
     }
 }
+
+#[test]
+fn a_panic_over_a_key_does_not_show_it() {
+    let said = std::thread::spawn(|| {
+        let key = Secret::parse("sk-test-secret-000").unwrap();
+        let header = key.header("Bearer ").unwrap();
+        Err::<(), _>((key, Some(Source::Keyring), header)).unwrap();
+    });
+    let said = *said.join().unwrap_err().downcast::<String>().unwrap();
+    assert!(said.contains("Secret") && said.contains("Keyring") && !said.contains("sk-test"), "{said}");
+}

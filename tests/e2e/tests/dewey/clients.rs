@@ -1,41 +1,16 @@
 //! The official SDKs and the real Claude Code.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-
 use e2e::claude::{Home, NEWEST};
 use e2e::fake_api::FakeApi;
-use e2e::process;
-use serde_json::{Value, json};
+use e2e::mcp_sdks::{python, typescript};
+use serde_json::json;
 
 use crate::server::{Backend, Dewey};
 
-/// The folder with the official SDKs, which `scripts/test` installs.
-fn clients() -> PathBuf {
-    let folder = std::env::var_os("ICCM_TEST_MCP_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/mcp-clients"), PathBuf::from);
-    assert!(folder.is_dir(), "no MCP SDKs at {}; run scripts/test, which installs them", folder.display());
-    folder
-}
-
-fn run_client(program: &Path, words: &[&str]) -> Value {
-    let mut command = Command::new(program);
-    command.args(words);
-    let finished = process::run(command, Duration::from_secs(120)).success(&format!("{words:?}"));
-    serde_json::from_str(finished.text().lines().last().unwrap()).unwrap()
-}
-
-fn script(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name).to_str().unwrap().to_owned()
-}
-
 pub(crate) fn the_typescript_sdk_calls_all_tools_over_both_transports(backend: Backend) {
     let dewey = Dewey::start(backend);
-    let folder = clients().join("typescript");
     for url in [dewey.websocket_url(), dewey.url.clone()] {
-        let did = run_client(Path::new("node"), &[&script("typescript.mjs"), &url, folder.to_str().unwrap()]);
-        assert_eq!(did["tools"], 11, "{url}");
+        assert_eq!(typescript("dewey.mjs", &url, &[])["tools"], 11, "{url}");
     }
     assert_eq!(dewey.total(), 0, "what the client stored it has deleted, too");
     dewey.stop();
@@ -43,11 +18,10 @@ pub(crate) fn the_typescript_sdk_calls_all_tools_over_both_transports(backend: B
 
 pub(crate) fn the_python_sdk_calls_all_tools_over_both_transports_and_in_both_eras(backend: Backend) {
     let dewey = Dewey::start(backend);
-    let (old, new) = (clients().join("python-1/bin/python"), clients().join("python-2/bin/python"));
     for url in [dewey.websocket_url(), dewey.url.clone()] {
-        assert_eq!(run_client(&old, &[&script("python.py"), &url])["tools"], 11, "{url}");
+        assert_eq!(python(1, "dewey.py", &url, &[])["tools"], 11, "{url}");
     }
-    assert_eq!(run_client(&new, &[&script("python.py"), &dewey.url, "modern"])["tools"], 11, "2026-07-28");
+    assert_eq!(python(2, "dewey.py", &dewey.url, &["modern"])["tools"], 11, "2026-07-28");
     assert_eq!(dewey.total(), 0, "what the client stored it has deleted, too");
     dewey.stop();
 }

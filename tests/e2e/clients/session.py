@@ -1,0 +1,52 @@
+"""How the test clients in Python reach a server: by the URL in the first word, ws://... or http://..., and with `modern` as the
+last word by 2026-07-28, which needs version 2 of the official SDK."""
+
+import contextlib
+import functools
+import sys
+
+URL = sys.argv[1]
+MODERN = sys.argv[-1] == "modern"
+
+
+@contextlib.asynccontextmanager
+async def websocket_session():
+    import mcp.client.websocket as transport
+    from mcp import ClientSession
+
+    # The SDK's transport keeps the bound of the library below it: a message of a megabyte.
+    transport.ws_connect = functools.partial(transport.ws_connect, max_size=None)
+    async with transport.websocket_client(URL) as (read, write), ClientSession(read, write) as session:
+        await session.initialize()
+        yield session
+
+
+@contextlib.asynccontextmanager
+async def http_session():
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async with streamablehttp_client(URL) as (read, write, _), ClientSession(read, write) as session:
+        await session.initialize()
+        yield session
+
+
+@contextlib.asynccontextmanager
+async def modern_session():
+    from mcp import Client
+
+    async with Client(URL) as client:
+        assert client.protocol_version == "2026-07-28", client.protocol_version
+        yield client
+
+
+def structured(result):
+    return result.structured_content if MODERN else result.structuredContent
+
+
+def is_error(result):
+    return result.is_error if MODERN else result.isError
+
+
+def open_session():
+    return modern_session() if MODERN else websocket_session() if URL.startswith("ws") else http_session()
