@@ -117,8 +117,8 @@ enum Answer {
     Chat(Box<wire::openai::chat::Assembler>),
     Responses(Box<wire::openai::responses::Assembler>),
     Anthropic(Box<wire::anthropic::Assembler>),
-    Gemini(gemini::Answer),
-    Ollama(ollama::Answer),
+    Gemini(Box<wire::gemini::Assembler>),
+    Ollama(Box<wire::ollama::Assembler>),
 }
 
 impl Reader {
@@ -134,9 +134,9 @@ impl Reader {
         let answer = match api {
             Api::OpenaiChat => Answer::Chat(Box::default()),
             Api::OpenaiResponses => Answer::Responses(Box::default()),
-            Api::Gemini => Answer::Gemini(gemini::Answer::default()),
+            Api::Gemini => Answer::Gemini(Box::default()),
             Api::Anthropic => Answer::Anthropic(Box::default()),
-            Api::Ollama => Answer::Ollama(ollama::Answer::default()),
+            Api::Ollama => Answer::Ollama(Box::default()),
         };
         Self { framing, answer, whole: Vec::new() }
     }
@@ -180,7 +180,7 @@ impl Answer {
             Answer::Chat(answer) => answer.push(event),
             Answer::Responses(answer) => answer.push(event),
             Answer::Anthropic(answer) => answer.push(event),
-            Answer::Gemini(answer) => answer.push(event.data.as_bytes()),
+            Answer::Gemini(answer) => answer.push(event),
             Answer::Ollama(answer) => answer.push(event.data.as_bytes()),
         }
     }
@@ -196,11 +196,8 @@ impl Answer {
             Answer::Chat(_) => wire::openai::chat::assemble_json(body),
             Answer::Responses(_) => wire::openai::responses::assemble_json(body),
             Answer::Anthropic(_) => wire::anthropic::assemble_json(body),
-            Answer::Gemini(answer) => return answer.of_whole(body),
-            Answer::Ollama(mut answer) => {
-                answer.push(body);
-                return answer.finish();
-            }
+            Answer::Gemini(_) => return wire::gemini::assemble_json(body).map(of_gemini).unwrap_or_default(),
+            Answer::Ollama(_) => wire::ollama::assemble(body),
         };
         assembled.map(of_assembled).unwrap_or_default()
     }
@@ -210,8 +207,8 @@ impl Answer {
             Answer::Chat(answer) => of_assembled(answer.finish()),
             Answer::Responses(answer) => of_assembled(answer.finish()),
             Answer::Anthropic(answer) => of_assembled(answer.finish()),
-            Answer::Gemini(answer) => answer.finish(),
-            Answer::Ollama(answer) => answer.finish(),
+            Answer::Gemini(answer) => of_gemini(answer.finish()),
+            Answer::Ollama(answer) => of_assembled(answer.finish()),
         }
     }
 }
@@ -238,6 +235,12 @@ fn of_assembled(assembled: Assembled) -> Reading {
         completion_tokens: usage.output_tokens,
         stop_reason: assembled.stop_reason,
     }
+}
+
+fn of_gemini(assembled: Assembled) -> Reading {
+    let read = of_assembled(assembled);
+    let stopped = read.stop_reason.as_deref().and_then(gemini::refusal);
+    Reading { refusal: read.refusal.or(stopped), ..read }
 }
 
 /// The sentence in an API's error, whatever its shape.

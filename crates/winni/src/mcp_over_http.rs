@@ -49,7 +49,7 @@ fn connection(exchange: &CapturedExchange, server: &str) -> Uuid {
 fn answers(exchange: &CapturedExchange, body: &[u8]) -> Vec<(Timestamp, Vec<u8>)> {
     let Some(head) = &exchange.response_head else { return Vec::new() };
     let last = exchange.ended_at.unwrap_or(exchange.started_at);
-    if !response::is_stream(head) {
+    if !response::is_event_stream(head) {
         let body = response::decoded(head, body);
         return wire::mcp::split(&body).into_iter().map(|bytes| (last, bytes.to_vec())).collect();
     }

@@ -334,7 +334,7 @@ pub struct Exchange {
     pub upstream: String,
     /// The model that answered (as the response says), else the one asked for.
     pub model: Option<String>,
-    /// Whether the response was an event stream.
+    /// Whether the response came piece by piece: as events, or as lines.
     pub streaming: bool,
     /// Size of the request's body on the wire.
     pub request_bytes: u64,

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The only field of a tool's `input` whose JSON is not whole (the reply broke off, or the model wrote it badly): the
 /// text as it came.
@@ -163,4 +163,34 @@ pub(crate) fn take_object(object: &mut Object, key: &str) -> Option<Object> {
         Some(Value::Object(inner)) => Some(inner),
         _ => None,
     }
+}
+
+/// The error in a reply or an event; null, which some servers send with every chunk, is none.
+pub(crate) fn take_error(reply: &mut Object) -> Option<Value> {
+    reply.remove("error").filter(|error| !error.is_null())
+}
+
+/// A message's frame around its content.
+pub(crate) fn message(
+    id: Option<String>,
+    model: Option<&str>,
+    content: Vec<Value>,
+    stop: Option<&str>,
+    usage: Value,
+) -> Object {
+    let mut message = Object::new();
+    message.insert("role".to_owned(), json!("assistant"));
+    message.insert("content".to_owned(), Value::Array(content));
+    let optional = [
+        ("id", id.map(Value::from)),
+        ("model", model.map(Value::from)),
+        ("stop_reason", stop.map(Value::from)),
+        ("usage", Some(usage).filter(|usage| !usage.is_null())),
+    ];
+    for (field, value) in optional {
+        if let Some(value) = value {
+            message.insert(field.to_owned(), value);
+        }
+    }
+    message
 }

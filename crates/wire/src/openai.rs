@@ -9,7 +9,7 @@ pub mod responses;
 
 use serde_json::{Value, json};
 
-use crate::assembled::{Object, Usage, tool_input};
+use crate::assembled::{Usage, tool_input};
 
 fn text_block(text: &str) -> Value {
     json!({"type": "text", "text": text})
@@ -37,28 +37,4 @@ fn usage(usage: &Value) -> Usage {
         cache_write_tokens: None,
         cache_write_1h_tokens: None,
     }
-}
-
-/// The error in a reply or an event; null, which some servers send with every chunk, is none.
-fn take_error(reply: &mut Object) -> Option<Value> {
-    reply.remove("error").filter(|error| !error.is_null())
-}
-
-/// A message's frame around its content.
-fn message(id: Option<String>, model: Option<&str>, content: Vec<Value>, stop: Option<&str>, usage: Value) -> Object {
-    let mut message = Object::new();
-    message.insert("role".to_owned(), json!("assistant"));
-    message.insert("content".to_owned(), Value::Array(content));
-    let optional = [
-        ("id", id.map(Value::from)),
-        ("model", model.map(Value::from)),
-        ("stop_reason", stop.map(Value::from)),
-        ("usage", Some(usage).filter(|usage| !usage.is_null())),
-    ];
-    for (field, value) in optional {
-        if let Some(value) = value {
-            message.insert(field.to_owned(), value);
-        }
-    }
-    message
 }

@@ -13,9 +13,12 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Reads an element of `messages` (Anthropic, OpenAI chat) or `input` (OpenAI responses). An element that is none
-    /// of these counts as a user's, whole: nothing that was sent is left out of the conversation.
+    /// Reads an element of `messages` (Anthropic, OpenAI chat, Ollama), `input` (OpenAI responses) or `contents` (Gemini). An
+    /// element that is none of these counts as a user's, whole: nothing that was sent is left out of the conversation.
     pub(crate) fn of(element: Value) -> Self {
+        if element.get("parts").is_some_and(Value::is_array) {
+            return Self::of_gemini(element);
+        }
         let kind = element.get("type").and_then(Value::as_str).unwrap_or("message");
         match kind {
             "function_call" => Self::assistant(vec![tool_use(&element["call_id"], &element)]),
@@ -30,15 +33,33 @@ impl Message {
 
     fn with_role(role: Role, mut element: Value) -> Self {
         if role == Role::Tool {
-            return Self::tool_result(&element["tool_call_id"], element["content"].clone());
+            // Ollama has the tool's name in place of the call's id.
+            let call = element.get("tool_call_id").or_else(|| element.get("tool_name")).unwrap_or(&Value::Null);
+            return Self::tool_result(call, element["content"].clone());
         }
         let content = element.get_mut("content").map(Value::take).unwrap_or_default();
         let Some(calls) = element.get("tool_calls").and_then(Value::as_array).filter(|c| !c.is_empty()) else {
             return Self { role, content };
         };
         let mut blocks = into_blocks(content);
-        blocks.extend(calls.iter().map(|call| tool_use(&call["id"], &call["function"])));
+        blocks.extend(calls.iter().map(|call| {
+            let id = call.get("id").unwrap_or(&call["function"]["name"]);
+            tool_use(id, &call["function"])
+        }));
         Self { role, content: Value::Array(blocks) }
+    }
+
+    fn of_gemini(mut element: Value) -> Self {
+        let role = match element.get("role").and_then(Value::as_str) {
+            Some("model") => Role::Assistant,
+            Some("function" | "tool") => Role::Tool,
+            _ => Role::User,
+        };
+        let parts = match element.get_mut("parts").map(Value::take) {
+            Some(Value::Array(parts)) => parts,
+            _ => Vec::new(),
+        };
+        Self { role, content: Value::Array(wire::gemini::blocks(parts)) }
     }
 
     fn assistant(blocks: Vec<Value>) -> Self {
@@ -97,6 +118,33 @@ mod tests {
         first.join(Message::of(json!({"type":"function_call","call_id":"c","name":"f","arguments":"not json"})));
         assert_eq!(first.role, Role::Assistant);
         assert_eq!(first.content[1]["input"], "not json");
+    }
+
+    #[test]
+    fn a_gemini_tool_loop_reads_like_any_other() {
+        let call = Message::of(
+            json!({"role":"model","parts":[{"text":"h"},{"text":"m"},{"functionCall":{"name":"ls","args":{"p":1}}}]}),
+        );
+        assert_eq!(call.role, Role::Assistant);
+        assert_eq!(
+            call.content,
+            json!([{"type":"text","text":"hm"},{"type":"tool_use","id":"ls","name":"ls","input":{"p":1}}])
+        );
+        let result =
+            Message::of(json!({"role":"function","parts":[{"functionResponse":{"name":"ls","response":{"a":1}}}]}));
+        assert_eq!(result.role, Role::Tool);
+        assert_eq!(result.content, json!([{"type":"tool_result","tool_use_id":"ls","content":[{"a":1}]}]));
+        assert_eq!(Message::of(json!({"parts":[{"text":"q"}]})).role, Role::User);
+    }
+
+    #[test]
+    fn ollamas_calls_without_ids_are_known_by_their_functions() {
+        let call = Message::of(
+            json!({"role":"assistant","content":"","tool_calls":[{"function":{"name":"ls","arguments":{"p":1}}}]}),
+        );
+        assert_eq!(call.content, json!([{"type":"tool_use","id":"ls","name":"ls","input":{"p":1}}]));
+        let result = Message::of(json!({"role":"tool","tool_name":"ls","content":"ok"}));
+        assert_eq!(result.content, json!([{"type":"tool_result","tool_use_id":"ls","content":"ok"}]));
     }
 
     #[test]

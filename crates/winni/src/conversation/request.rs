@@ -4,12 +4,22 @@ use serde_json::Value;
 use wire::head::RequestHead;
 use wire::spans::{ArrayKey, Request};
 
-/// The API that a request speaks, as far as conversations are read from it.
+/// The API that a request speaks, as far as conversations are read from it. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Api {
-    Anthropic,
-    OpenAiChat,
-    OpenAiResponses,
+    Anthropic = 0,
+    OpenAiChat = 1,
+    OpenAiResponses = 2,
+    Gemini = 3,
+    Ollama = 4,
+}
+
+impl Api {
+    /// The stored number's meaning.
+    pub(crate) fn of(number: i64) -> Option<Self> {
+        let all = [Self::Anthropic, Self::OpenAiChat, Self::OpenAiResponses, Self::Gemini, Self::Ollama];
+        all.into_iter().find(|api| *api as i64 == number)
+    }
 }
 
 /// What a request is for.
@@ -49,7 +59,7 @@ impl Reading {
             || head.headers.get("x-claude-code-session-id").is_some();
         let purpose = match (api, body) {
             (None, _) => Purpose::Other,
-            (Some(_), _) if path.ends_with("/count_tokens") => Purpose::Side,
+            (Some(_), _) if path.ends_with("/count_tokens") || path.ends_with(":countTokens") => Purpose::Side,
             (Some(_), Some(body)) if claude_code => purpose(body, last_words),
             (Some(_), _) => Purpose::Turn,
         };
@@ -59,9 +69,15 @@ impl Reading {
             session: header(head, "x-claude-code-session-id").or_else(|| session(body?)),
             agent: header(head, "x-claude-code-agent-id"),
             parent_agent: header(head, "x-claude-code-parent-agent-id"),
-            model: body.and_then(|b| b.model.as_deref()).map(str::to_owned),
+            model: body.and_then(|b| b.model.as_deref()).or_else(|| model_in(path)).map(str::to_owned),
         }
     }
+}
+
+/// Gemini's requests name their model in the path.
+fn model_in(path: &str) -> Option<&str> {
+    let (name, _) = path.rsplit_once(':')?;
+    name.rsplit('/').next().filter(|model| !model.is_empty())
 }
 
 fn purpose(body: &Request<'_>, last_words: &str) -> Purpose {
@@ -114,10 +130,17 @@ fn api(method: &str, path: &str) -> Option<Api> {
         Some(Api::OpenAiChat)
     } else if path.ends_with("/responses") {
         Some(Api::OpenAiResponses)
+    } else if GEMINI.iter().any(|method| path.ends_with(method)) {
+        Some(Api::Gemini)
+    } else if path.ends_with("/api/chat") || path.ends_with("/api/generate") {
+        Some(Api::Ollama)
     } else {
         None
     }
 }
+
+/// How the paths end at which Gemini's models are asked.
+const GEMINI: [&str; 3] = [":generateContent", ":streamGenerateContent", ":countTokens"];
 
 fn header(head: &RequestHead, name: &str) -> Option<String> {
     head.headers.get(name).filter(|v| !v.is_empty()).map(str::to_owned)
@@ -176,5 +199,24 @@ mod tests {
         assert_eq!(read("/v1/messages", &[], r#"{"max_tokens":16,"temperature":0}"#, "").purpose, Purpose::Turn);
         assert_eq!(read("/openai/v1/chat/completions", &[], "{}", "").api, Some(Api::OpenAiChat));
         assert_eq!(read("/v1/models", &[], "", "").purpose, Purpose::Other);
+    }
+
+    #[test]
+    fn gemini_and_ollama_are_known_by_their_paths() {
+        let gemini =
+            read("/gemini/v1beta/models/gemini-x:streamGenerateContent?alt=sse", &[], r#"{"contents":[]}"#, "");
+        assert_eq!((gemini.api, gemini.purpose), (Some(Api::Gemini), Purpose::Turn));
+        assert_eq!(gemini.model.as_deref(), Some("gemini-x"));
+        let counted = read("/v1beta/models/gemini-x:countTokens", &[], r#"{"contents":[]}"#, "");
+        assert_eq!((counted.purpose, counted.model.as_deref()), (Purpose::Side, Some("gemini-x")));
+        assert_eq!(read("/v1beta/models/gemini-x:embedContent", &[], "{}", "").purpose, Purpose::Other);
+        for path in ["/ollama/api/chat", "/api/generate"] {
+            let ollama = read(path, &[], r#"{"model":"llama"}"#, "");
+            assert_eq!((ollama.api, ollama.model.as_deref()), (Some(Api::Ollama), Some("llama")));
+        }
+        for api in [Api::Anthropic, Api::OpenAiChat, Api::OpenAiResponses, Api::Gemini, Api::Ollama] {
+            assert_eq!(Api::of(api as i64), Some(api));
+        }
+        assert_eq!(Api::of(5), None);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use wire::spans::ArrayKey;
 
 use super::blocks::BlockReader;
+use super::content::HISTORIES;
 use super::{damaged, hex};
 use crate::content::element;
 use crate::content::envelope::Envelope;
@@ -95,8 +96,8 @@ impl<'t> BodyReader<'t> {
     /// How one element of a request's history is kept; `None` if the body is not kept as a manifest or has no such element.
     pub(crate) fn history_ref(&mut self, exchange: i64, number: usize) -> Result<Option<ElementRef>> {
         let Some((manifest, _)) = self.manifest(exchange)? else { return Ok(None) };
-        let array = |key: ArrayKey| manifest.arrays.iter().find(|a| a.key == key as u8);
-        let array = array(ArrayKey::Messages).or_else(|| array(ArrayKey::Input));
+        let array = |key: ArrayKey| manifest.arrays.iter().find(|a| a.key == key as u8 && !a.elements.is_empty());
+        let array = HISTORIES.into_iter().find_map(array);
         Ok(array.and_then(|a| a.elements.get(number)).cloned())
     }
 

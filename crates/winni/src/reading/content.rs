@@ -17,12 +17,12 @@ use crate::handed_in::Unpacker;
 use crate::store::Result;
 use crate::tables::{Content, Held, Source};
 
-/// The array that holds the history, whichever API it is.
+/// The arrays that hold a history, whichever API it is; the first that is not empty does.
+pub(crate) const HISTORIES: [ArrayKey; 3] = [ArrayKey::Messages, ArrayKey::Input, ArrayKey::Contents];
+
+/// The array that holds the history.
 pub(crate) fn history_key(spans: &Spans) -> ArrayKey {
-    match spans.elements(ArrayKey::Messages) {
-        [] => ArrayKey::Input,
-        _ => ArrayKey::Messages,
-    }
+    HISTORIES.into_iter().find(|key| !spans.elements(*key).is_empty()).unwrap_or(ArrayKey::Messages)
 }
 
 /// Reads what messages say, keeping what several messages of one exchange need.
@@ -98,11 +98,7 @@ impl<'t> ContentReader<'t> {
         let Some((api, envelope)) = self.envelope(exchange)? else {
             return Ok(Value::Null);
         };
-        let api = match api {
-            Some(1) => Api::OpenAiChat,
-            Some(2) => Api::OpenAiResponses,
-            _ => Api::Anthropic,
-        };
+        let api = api.and_then(Api::of).unwrap_or(Api::Anthropic);
         let head = wire::head::ResponseHead::decode(&envelope.response_head)
             .map_err(|e| damaged(format!("the response head of exchange {exchange}: {e}")))?;
         let mut assembled = response::assemble(api, &head, &envelope.response_body);

@@ -264,3 +264,24 @@ pub(crate) async fn an_erased_conversation_takes_its_tool_calls_with_it(mut lake
         lake.store.tool_calls(vec!["toolu_1".into()]).await.unwrap().into_iter().map(|call| call.result).collect();
     assert!(calls.iter().all(Value::is_null), "{calls:?}");
 }
+
+pub(crate) async fn the_session_whose_model_made_a_call_is_known(mut lake: Lake) {
+    let known = async |lake: &Lake, id: &str| lake.store.session_of_tool_use(id.to_owned()).await.unwrap();
+    // The server's side alone says nothing of whose model asked.
+    lake.keep_frame(frame(Uuid::now_v7(), Direction::ToServer, 0, call(1, "toolu_1"))).await;
+    assert_eq!(known(&lake, "toolu_1").await, None);
+    let (mut one, mut other) = (Agent::new("s1"), Agent::new("s2"));
+    lake.record(asks_for(&mut one, "toolu_1")).await;
+    lake.record(asks_for(&mut other, "toolu_2")).await;
+    assert_eq!(known(&lake, "toolu_1").await.as_deref(), Some("s1"));
+    assert_eq!(known(&lake, "toolu_2").await.as_deref(), Some("s2"));
+    for nobody in ["toolu_3", "", "toolu_1' OR '1'='1", "toolu_\u{fffd}"] {
+        assert_eq!(known(&lake, nobody).await, None, "{nobody:?}");
+    }
+    // Another process on the same database sees the same.
+    assert_eq!(lake.again().await.session_of_tool_use("toolu_2".into()).await.unwrap().as_deref(), Some("s2"));
+    let erased = lake.conversations().await.into_iter().find(|c| c.session_id == "s1").unwrap().id;
+    lake.store.delete_conversation(erased, true).await.unwrap();
+    assert_eq!(known(&lake, "toolu_1").await, None, "an erased conversation takes its calls with it");
+    assert_eq!(known(&lake, "toolu_2").await.as_deref(), Some("s2"));
+}

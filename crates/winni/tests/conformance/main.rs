@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in tests a panic is how a failure is told")]
 
 mod agent;
+mod apis;
 mod captured;
 mod contexts;
 mod differential;
@@ -54,6 +55,10 @@ macro_rules! behaviours {
                 side_calls_belong_to_the_session_and_not_to_a_line,
                 clients_without_a_session_are_told_apart_by_their_history,
                 what_is_no_json_or_too_large_comes_back_as_well,
+            }
+            apis {
+                gemini_and_ollama_read_like_any_other_api_and_every_body_comes_back,
+                a_gemini_answer_that_breaks_off_is_kept_as_far_as_it_came,
             }
             stored {
                 a_stored_conversation_reads_like_a_captured_one,
@@ -106,6 +111,7 @@ macro_rules! behaviours {
                 failures_and_silence_are_told,
                 messages_within_http_exchanges_are_found,
                 an_erased_conversation_takes_its_tool_calls_with_it,
+                the_session_whose_model_made_a_call_is_known,
             }
             moving {
                 a_record_moves_whole_and_goes_on,

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{message, take_error, text_block, thinking_block, tool_block, usage};
-use crate::assembled::{Assembled, OTHER_CHOICES, Object, take_object, text_of};
+use super::{text_block, thinking_block, tool_block, usage};
+use crate::assembled::{Assembled, OTHER_CHOICES, Object, message, take_error, take_object, text_of};
 use crate::sse;
 
 /// The reply that a whole recorded stream (content codings undone) comes to.

@@ -43,6 +43,17 @@ fn ten_models_are_asked_at_the_same_time_and_all_is_on_record_byte_for_byte() {
         assert!(key, "the provider got its key: {:?}", theirs.head);
     }
 
+    // Whatever API it was, the record knows what was said with which model for how much.
+    for api_name in &api_names {
+        let is_its = |exchange: &&Value| exchange["model"] == **api_name;
+        let exchange = recorded.iter().find(is_its).unwrap_or_else(|| panic!("{api_name} among {recorded:#?}"));
+        assert_eq!((&exchange["kind"], &exchange["streaming"]), (&json!("message"), &json!(true)), "{exchange}");
+        assert_eq!((&exchange["input_tokens"], &exchange["output_tokens"]), (&json!(11), &json!(7)), "{exchange}");
+        assert_eq!(exchange["cost_usd"].is_null(), api_name.contains("Mistral"), "{exchange}");
+        let said = hall.place.show(exchange["conversation_id"].as_str().unwrap())["turns"].to_string();
+        assert!(said.contains("Why is the sky blue?") && said.contains(&format!("Hello from {api_name}")), "{said}");
+    }
+
     let conversation = result["conversation_id"].as_str().unwrap();
     let shown = hall.place.show(conversation).to_string();
     assert!(shown.contains("Why is the sky blue?") && shown.contains("Hello from gpt-4o"), "{shown}");

@@ -95,5 +95,7 @@ fn a_stream_is_read_as_the_standard_says_however_it_is_cut() {
         wire::anthropic::assemble_stream(&stream);
         wire::openai::chat::assemble_stream(&stream);
         wire::openai::responses::assemble_stream(&stream);
+        wire::gemini::assemble_stream(&stream);
+        wire::ollama::assemble(&stream);
     });
 }
