@@ -1,12 +1,11 @@
 //! Messages that are handed in: one by one, in an array, or in a file.
 //!
 //! Guaranteed: all of them are checked before any is stored, and what is wrong is named with its place: `messages[3].role`.
-//! Bounds: [`MAX_CONTENT_BYTES`] for a message, [`MAX_MESSAGES`] for a call, [`file::MAX_FILE_BYTES`] for a file.
+//! Bounds: [`MAX_CONTENT_BYTES`] for a message, [`MAX_MESSAGES`] for a call, [`MAX_FILE_BYTES`] for a file.
 
-mod file;
+use std::path::{Path, PathBuf};
 
-use std::path::PathBuf;
-
+use mcp::files::{FileError, Folders};
 use mcp::{Call, ToolError, kept_value};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,6 +16,8 @@ use wire::transcript;
 /// A message's content has at most so many bytes of JSON.
 const MAX_CONTENT_BYTES: usize = 64 << 20;
 const MAX_METADATA_BYTES: usize = 1 << 20;
+/// A file has at most so many bytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 /// They are stored in one transaction.
 const MAX_MESSAGES: usize = 100_000;
 /// After so many messages progress is told, and it is asked whether anybody still wants them stored.
@@ -43,7 +44,7 @@ pub(crate) async fn read(source: Source, folders: Vec<PathBuf>, call: Call) -> R
     let reading = move || match source {
         Source::Given(messages) => array("messages", messages.get(), &call),
         Source::File(path) => {
-            let text = file::read(&path, &folders).map_err(|problem| ToolError::parameter("messages_file", problem))?;
+            let text = text_of(&path, &folders).map_err(|problem| ToolError::parameter("messages_file", problem))?;
             of_file(&text, &call)
         }
     };
@@ -55,6 +56,16 @@ pub(crate) async fn read(source: Source, folders: Vec<PathBuf>, call: Call) -> R
         ));
     }
     Ok(batch)
+}
+
+/// A file's text; or what the path must be.
+fn text_of(path: &Path, folders: &[PathBuf]) -> Result<String, String> {
+    let folders = Folders { allowed: folders, called: "an import folder of the server" };
+    let bytes = folders.read(path, MAX_FILE_BYTES).map_err(|error| match error {
+        FileError::TooLarge(_) => format!("{error}; divide it"),
+        error => error.to_string(),
+    })?;
+    String::from_utf8(bytes).map_err(|error| format!("must be a file of UTF-8 text: {error}"))
 }
 
 /// A message's content: a string, or an array of objects with a `type`.

@@ -1,18 +1,13 @@
 //! Files that are handed to models with the prompt.
 //!
-//! Guaranteed: only files below the allowed folders are opened. A path is walked from its folder on, name by name, each opened
-//! without following links and relative to the one before, so that nothing that is swapped meanwhile leads out.
-//! Refused: `..`, links below the folder, whatever is no regular file, files and sums over the limits, binary files that are
-//! no image, and images that are too large for the APIs.
+//! Guaranteed: only [files below the allowed folders](mcp::files) are opened.
+//! Refused: files and sums over the limits, binary files that are no image, and images that are too large for the APIs.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use mcp::files::{FileError, Folders, read_anywhere};
 
 /// A text file has at most so many bytes, and all files of a call together.
 const MAX_TEXT_BYTES: u64 = 10 << 20;
@@ -75,79 +70,14 @@ pub(crate) fn read_all(names: &[String], allowed: &Allowed) -> Result<Vec<Attach
     names.iter().map(read).collect()
 }
 
-fn read(path: &Path, allowed: &Allowed) -> Result<Vec<u8>, String> {
-    let unreadable = |error: std::io::Error| match error.raw_os_error() {
-        Some(code) if is_link_error(code) => {
-            "must not be, or lead through, a symbolic link or a file that is no folder".to_owned()
-        }
-        _ => format!("must be a file that can be read: {error}"),
-    };
-    let file = match allowed {
-        Allowed::Anywhere => openat(CWD, path, to_file(false), Mode::empty()).map(File::from),
+fn read(path: &Path, allowed: &Allowed) -> Result<Vec<u8>, FileError> {
+    match allowed {
+        Allowed::Anywhere => read_anywhere(path, MAX_TEXT_BYTES),
         Allowed::Folders(folders) => {
-            let (folder, names) = place(path, folders)?;
-            open_below(folder, &names)
-        }
-    };
-    let file = file.map_err(|error| unreadable(error.into()))?;
-    let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
-        return Err("must be a regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    // It may grow while it is read.
-    file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_TEXT_BYTES {
-        return Err(format!("must have at most {MAX_TEXT_BYTES} bytes"));
-    }
-    Ok(bytes)
-}
-
-fn is_link_error(code: i32) -> bool {
-    use rustix::io::Errno;
-    [Errno::LOOP, Errno::NOTDIR, Errno::MLINK].iter().any(|known| known.raw_os_error() == code)
-}
-
-/// The allowed folder that a path is below, and the names from there on. A relative path is one in the first folder.
-fn place<'a>(path: &'a Path, folders: &'a [PathBuf]) -> Result<(&'a Path, Vec<&'a std::ffi::OsStr>), String> {
-    let outside = || {
-        let allowed: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        format!("must be below a folder that Fiedler may read (fiedler_folders): {}", allowed.join(", "))
-    };
-    let (folder, rest) = if path.is_relative() {
-        (folders.first().ok_or_else(outside)?.as_path(), path)
-    } else {
-        let below = |folder: &'a PathBuf| Some((folder.as_path(), path.strip_prefix(folder).ok()?));
-        folders.iter().find_map(below).ok_or_else(outside)?
-    };
-    let mut names = Vec::new();
-    for component in rest.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(outside()),
+            let called = "a folder that Fiedler may read (fiedler_folders)";
+            Folders { allowed: folders, called }.read(path, MAX_TEXT_BYTES)
         }
     }
-    if names.is_empty() { Err(outside()) } else { Ok((folder, names)) }
-}
-
-fn open_below(folder: &Path, names: &[&std::ffi::OsStr]) -> rustix::io::Result<File> {
-    let to_folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // The folder itself is the operator's choice, links and all.
-    let mut at: OwnedFd = openat(CWD, folder, to_folder, Mode::empty())?;
-    let Some((last, above)) = names.split_last() else {
-        return Err(rustix::io::Errno::ISDIR);
-    };
-    for name in above {
-        at = openat(&at, *name, to_folder | OFlags::NOFOLLOW, Mode::empty())?;
-    }
-    openat(&at, *last, to_file(true), Mode::empty()).map(File::from)
-}
-
-/// Without waiting for the other end of a pipe, which then is refused.
-fn to_file(no_links: bool) -> OFlags {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    if no_links { flags | OFlags::NOFOLLOW } else { flags }
 }
 
 fn content(bytes: Vec<u8>) -> Result<Content, String> {

@@ -1,21 +1,7 @@
-//! Pieces of JSON Schema that several tools share.
+//! Pieces of JSON Schema that several tools share, beside those of all servers.
 
+pub(crate) use mcp::schema::{input, output, text};
 use serde_json::{Value, json};
-
-/// An object of these properties and no others.
-pub(crate) fn input(properties: Value, required: &[&str]) -> Value {
-    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
-}
-
-/// An object that has at least these properties: fields may be added.
-pub(crate) fn output(properties: Value) -> Value {
-    let required: Vec<String> = properties.as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default();
-    json!({"type": "object", "properties": properties, "required": required})
-}
-
-pub(crate) fn text(description: &str) -> Value {
-    json!({"type": "string", "description": description})
-}
 
 pub(crate) fn texts(description: &str) -> Value {
     json!({"type": "array", "items": {"type": "string"}, "description": description})

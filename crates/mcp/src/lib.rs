@@ -8,17 +8,20 @@
 //! Refused: requests whose `Host` or `Origin` is not ours ([`Hosts`]), because a web page could otherwise reach a server on
 //! loopback by DNS rebinding; batches in any version but 2025-03-26.
 //!
-//! A server is a [`Service`]; what it is told of a call is [`Call`], what it was given are [`Arguments`].
+//! A server is a [`Service`]; what it is told of a call is [`Call`], what it was given are [`Arguments`]. [`schema`] has what
+//! tools' descriptions share, [`files`] reads the files that calls name.
 
 mod arguments;
 mod batch;
 mod call;
 mod dispatch;
+pub mod files;
 mod host;
 mod http_answer;
 mod in_flight;
 mod listener;
 mod message;
+pub mod schema;
 mod service;
 mod streamable_http;
 mod version;

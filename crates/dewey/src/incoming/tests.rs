@@ -58,3 +58,18 @@ async fn nothing_to_store_is_an_error() {
         assert!(read(given(text), Vec::new(), Call::unwatched()).await.is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_file_is_utf_8_text_of_bounded_size_below_an_import_folder() {
+    let all = tempfile::tempdir().unwrap();
+    let folder = all.path().join("import");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("good"), "text").unwrap();
+    std::fs::write(folder.join("binary"), [0xff, 0xfe]).unwrap();
+    std::fs::File::create(folder.join("large")).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+    let read = |name: &str| text_of(Path::new(name), std::slice::from_ref(&folder));
+    assert_eq!(read("good").as_deref(), Ok("text"));
+    assert!(read("binary").unwrap_err().contains("UTF-8"));
+    assert!(read("large").unwrap_err().contains("at most 268435456 bytes; divide it"));
+    assert!(read("../x").unwrap_err().contains("an import folder of the server"));
+}
