@@ -12,7 +12,7 @@ fn a_model_that_never_answers_or_stops_in_the_middle_is_given_up_whatever_its_ap
     let ids = PROTOCOLS.map(|(id, _)| id);
     for play in [Play::Silent, Play::Hangs] {
         let says_something = matches!(play, Play::Hangs);
-        ids.iter().for_each(|id| hall.providers.play(id, &[play.clone()]));
+        ids.iter().for_each(|id| hall.providers.play(id, std::slice::from_ref(&play)));
         let result = hall.send(&ids);
         assert_eq!(result["status"], "failure", "{result}");
         for ((id, provider), result) in PROTOCOLS.iter().zip(result["results"].as_array().unwrap()) {
