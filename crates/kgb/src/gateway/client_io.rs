@@ -14,6 +14,7 @@
 //!   hung up a moment later, and reading tells the end.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,8 @@ const SHARED_TURNS: u8 = 4 + super::connection::MAX_STREAMS as u8;
 /// response body that is being sent.
 #[derive(Default)]
 pub(crate) struct ClientState {
+    /// The address that the client has connected to.
+    here: Option<SocketAddr>,
     reset: AtomicBool,
     flushes: AtomicU64,
     waiting: Mutex<Vec<Waker>>,
@@ -46,6 +49,15 @@ pub(crate) struct ClientState {
 }
 
 impl ClientState {
+    pub(super) fn of(stream: &TcpStream) -> Self {
+        Self { here: stream.local_addr().ok(), ..Self::default() }
+    }
+
+    /// The address that the client has connected to; nothing if it is gone.
+    pub(super) fn here(&self) -> Option<SocketAddr> {
+        self.here
+    }
+
     /// From now on the connection ends with a reset; where others share it, only its stream does, by itself.
     pub(crate) fn reset_on_close(&self) {
         self.reset.store(!self.pace.is_multiplexed(), Ordering::Relaxed);

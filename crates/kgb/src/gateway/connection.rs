@@ -51,7 +51,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: std::net::TcpStream, limi
         }
     };
     set_options(&stream);
-    let client = Arc::new(ClientState::default());
+    let client = Arc::new(ClientState::of(&stream));
     tokio::select! {
         () = speak(shared, stream, client.clone(), life) => {}
         late = client.pace.late(&limits) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION};
-use http::uri::{Authority, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -20,7 +20,7 @@ use super::client_io::ClientState;
 use super::refuse::{Refusal, name_exchange};
 use super::taps::{RequestBody, RequestTap, ResponseTap, Unread, discard};
 use super::ways::{Named, Way};
-use super::{Life, hop, own, strict};
+use super::{Life, addressee, hop, own, strict};
 use crate::entry::{REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
 use crate::recorder::{Kept, NewExchange, Recording};
 use crate::spy;
@@ -36,8 +36,8 @@ pub(crate) type Answer = Result<Response<ResponseBody>, Hangup>;
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) target: PathAndQuery,
-    /// Whom a CONNECT is to reach, which has no target besides.
-    pub(crate) tunnel_to: Option<Authority>,
+    /// Whom it is meant for instead of us; recorded in place of the target.
+    pub(crate) somebody_else: Option<String>,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     /// hyper's memory of the case in which names were written; the upstream gets them likewise.
@@ -69,7 +69,7 @@ impl Asked {
     pub(crate) fn as_new<'a>(&'a self, to: To<'a>, body: Option<&'a Bytes>) -> NewExchange<'a> {
         NewExchange {
             method: self.method.as_str(),
-            target: self.tunnel_to.as_ref().map_or(self.target.as_str(), Authority::as_str),
+            target: self.somebody_else.as_deref().unwrap_or(self.target.as_str()),
             version: self.version,
             headers: &self.headers,
             upstream: to.upstream,
@@ -96,12 +96,14 @@ pub(super) async fn exchange(
     request: Request<Incoming>,
 ) -> Answer {
     let is_plain = strict::check(request.version(), request.headers(), client.next_framing());
+    let somebody_else = addressee::somebody_else(&request, client.here());
     if is_plain.is_ok()
+        && somebody_else.is_none()
         && let Some(answer) = own::answer(&gateway.recorder, &request)
     {
         return Ok(answer);
     }
-    let (mut asked, body) = read_head(request);
+    let (mut asked, body) = read_head(request, somebody_else);
     let (forwarding, worker) = (gateway.forwarding(), life.worker);
     let way = forwarding.ways.find(&asked);
     if let Err(refusal) = is_plain {
@@ -114,7 +116,7 @@ pub(super) async fn exchange(
     if let Some(credential) = &upstream.credential {
         credential.put_into(&mut asked.headers);
     }
-    if hop::wants_websocket(&asked) {
+    if asked.somebody_else.is_none() && hop::wants_websocket(&asked) {
         let call = spy::Call { shared: gateway, client, life, asked, upstream, uri, server };
         return spy::carry(&forwarding, call).await;
     }
@@ -170,15 +172,14 @@ async fn begin(gateway: &Shared, asked: &Asked, to: To<'_>, mut body: Incoming) 
     Ok(Begun { recording, body, unread })
 }
 
-fn read_head(request: Request<Incoming>) -> (Asked, Incoming) {
+fn read_head(request: Request<Incoming>, somebody_else: Option<String>) -> (Asked, Incoming) {
     let (parts, body) = request.into_parts();
     // A target without a path is `*` or an authority; both are refused below, recorded as they came.
-    let target = parts.uri.path_and_query().cloned();
-    let tunnel_to = parts.uri.into_parts().authority.filter(|_| parts.method == Method::CONNECT);
+    let target = parts.uri.into_parts().path_and_query;
     let asked = Asked {
         method: parts.method,
         target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
-        tunnel_to,
+        somebody_else,
         version: parts.version,
         headers: parts.headers,
         extensions: parts.extensions,
@@ -190,7 +191,7 @@ fn read_head(request: Request<Incoming>) -> (Asked, Incoming) {
 /// sender meant.
 fn forwardable(asked: &Asked, uri: Option<http::Uri>) -> Result<http::Uri, Refusal> {
     let not_implemented = |message: String| Err(Refusal::not_forwardable(StatusCode::NOT_IMPLEMENTED, message));
-    if asked.method == Method::CONNECT {
+    if asked.somebody_else.is_some() {
         let message = "iccm is no forward proxy: set it as the base URL of your client, not as its HTTP proxy.";
         return not_implemented(message.into());
     }

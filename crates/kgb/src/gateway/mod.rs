@@ -10,8 +10,8 @@
 //!
 //! A WebSocket is carried by the [spy](crate::spy)'s code, message by message on record.
 //!
-//! Refused, in the API's own error shape: other upgrades (501; `h2c` is ignored instead), CONNECT (501), requests that others
-//! could understand in another way (400; the connection is closed), and whatever cannot be recorded while policy says so
+//! Refused, in the API's own error shape: other upgrades (501; `h2c` is ignored instead), requests that are meant for
+//! somebody else (501; it is no forward proxy), requests that others could understand in another way (400; the connection is closed), and whatever cannot be recorded while policy says so
 //! (503). What is malformed is answered without a body, counted (`iccm_malformed_requests_total`) and not recorded: there is
 //! no exchange.
 //!
@@ -19,6 +19,7 @@
 //! are passed on chunked. Trailers pass where the message announces them (`Trailer`). A client that closes its sending
 //! half counts as gone, because it cannot be told from one that hung up.
 
+mod addressee;
 pub(crate) mod body;
 pub(crate) mod cause;
 pub(crate) mod client_io;

@@ -124,8 +124,13 @@ impl ProxyRules {
 fn is_on_this_machine(destination: &Uri) -> bool {
     let host = destination.host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or_else(|_| is_loopback_name(host), |address| address.is_loopback())
+}
+
+/// A name that is this machine's everywhere (RFC 6761, section 6.3).
+pub(super) fn is_loopback_name(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
-    address.is_ok_and(|address| address.is_loopback()) || host == "localhost" || host.ends_with(".localhost")
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 /// Why there is no way through a proxy. Names it without its user and password.

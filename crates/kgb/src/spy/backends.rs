@@ -160,7 +160,7 @@ mod tests {
         Asked {
             method: Method::GET,
             target: target.parse().unwrap(),
-            tunnel_to: None,
+            somebody_else: None,
             version: Version::HTTP_11,
             headers,
             extensions,

@@ -247,6 +247,41 @@ async fn upgrades_and_connect_are_refused_on_purpose() {
     assert_eq!(first_lines, ["GET /x HTTP/1.1", "CONNECT a.example:443 HTTP/1.1", "OPTIONS * HTTP/1.1"]);
 }
 
+#[tokio::test]
+async fn what_is_meant_for_somebody_else_goes_nowhere_and_is_on_record_with_all_that_came() {
+    let rig = Rig::start().await;
+    let own = rig.gateway;
+    let targets = [
+        "http://other.example/take?it=all".to_owned(),
+        // Not even the gateway's own paths, nor a WebSocket.
+        "http://other.example/health".to_owned(),
+        format!("http://other.example:{}/v1/messages", own.port()),
+        "http://127.0.0.1:1/v1/messages".to_owned(),
+        "http://me:mine@other.example/".to_owned(),
+    ];
+    for target in &targets {
+        let mut client = rig.client().await;
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n{upgrade}Content-Length: 6\r\n\r\nsecret")).await;
+        let (head, body) = client.message().await;
+        assert!(head.starts_with("HTTP/1.1 501 Not Implemented\r\n"), "{head}");
+        assert!(String::from_utf8_lossy(&body).contains("no forward proxy"), "{body:?}");
+    }
+    let exchanges = rig.all_ended(targets.len()).await;
+    for (exchange, target) in exchanges.iter().zip(&targets) {
+        assert_eq!((exchange.outcome(), &exchange.request_body[..]), (Outcome::Refused, &b"secret"[..]));
+        let recorded = exchange.request_head().lines().next().unwrap().to_owned();
+        assert!(!recorded.contains("mine"), "{recorded}");
+        assert!(recorded == format!("GET {target} HTTP/1.1") || target.contains("mine"), "{recorded}");
+    }
+    // Its own address is no other one's. The only request that goes on.
+    let mut client = rig.client().await;
+    client.send(format!("GET http://{own}/v1/x?y HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+    assert!(rig.accept().await.head().await.starts_with("GET /v1/x?y HTTP/1.1\r\n"));
+    drop(client);
+    assert!(rig.all_ended(targets.len() + 1).await.iter().any(|e| e.request_head().starts_with("GET /v1/x?y ")));
+}
+
 /// Big enough for a recorder to start, small enough to be filled.
 fn tiny(recorder: &mut kgb::RecorderConfig) {
     recorder.segment_bytes = 64 << 10;

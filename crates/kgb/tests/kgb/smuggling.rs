@@ -186,7 +186,12 @@ fn requests() -> Vec<Case> {
     let many: String = (0..300).map(|n| format!("X-{n}: v\r\n")).collect();
     let huge = format!("X-Huge: {}\r\n", "h".repeat(300 * 1024));
     vec![
-        case("an absolute target", "GET http://other.example/case HTTP/1.1\r\nHost: h\r\n\r\n", Passed(1)),
+        stricter(
+            "an absolute target",
+            "GET http://other.example/case HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            Passed(1),
+            "nginx takes any host for itself; we are no forward proxy",
+        ),
         case("two hosts that agree", "GET /case HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", Refused),
         case("two hosts", "GET /case HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", Refused),
         case("no host", "GET /case HTTP/1.1\r\n\r\n", Refused),
