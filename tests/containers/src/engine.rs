@@ -1,10 +1,12 @@
 //! A Docker engine of the tests' own: socket, state and networks apart from any other on the machine.
 //!
-//! It runs under a shell that waits for this process: whatever ends the tests, also `kill -9`, ends the engine. Images are kept
-//! in `target/containers` (`ICCM_TEST_DOCKER_DIR` names another folder); containers, volumes and networks are not. One
-//! test at a time has it.
+//! It runs in the namespaces that `scripts/test-containers` makes, and nowhere else: an engine writes the firewall's rules and leaves
+//! mounts behind. It runs under a shell that waits for this process: whatever ends the tests, also `kill -9`, ends the engine.
+//! Images are kept in `target/containers` (`ICCM_TEST_DOCKER_DIR` names another folder); containers, volumes and networks are
+//! not. One test at a time has it.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,18 +17,16 @@ use e2e::process::{self, Finished};
 use e2e::wait;
 use tempfile::TempDir;
 
-use crate::{checkout, images};
-
 /// How long one command may take; building an image downloads packages.
 const PATIENCE: Duration = Duration::from_secs(400);
 
-/// Addresses of its own, so that rules that another engine left for the usual ones do not matter. Runs the engine, restarts it at each line of standard input, and ends it at its end.
-const KEEPER: &str = r#"state=$1; run=$2
+/// Runs the engine, restarts it at each line of standard input, and ends it at its end.
+const KEEPER: &str = r#"state=$1; run=$2; storage=$3; group=$4
 # One engine at a time has the state: the one before may still be ending.
 exec 9>"$state/lock"; flock 9
 start() {
     dockerd -H "unix://$run/socket" --data-root "$state" --exec-root "$run/exec" --pidfile "$run/pid" \
-        --storage-driver overlay2 --bridge none \
+        --storage-driver "$storage" --cgroup-parent "/$group" \
         --default-address-pool base=10.213.0.0/16,size=24 --log-level warn </dev/null >>"$run/log" 2>&1 9>&- &
     engine=$!
 }
@@ -44,33 +44,37 @@ pub struct Engine {
     keeper: Mutex<Child>,
 }
 
-/// The engine, with all images built; the only test that has it until it lets go.
+/// The engine; the only test that has it until it lets go.
 pub fn engine() -> MutexGuard<'static, Engine> {
     static ENGINE: OnceLock<Mutex<Engine>> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| {
-        let engine = Engine::start();
-        engine.clear();
-        images::build(&engine);
-        Mutex::new(engine)
-    });
+    let engine = ENGINE.get_or_init(|| Mutex::new(Engine::start()));
     let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
     // What a failed test left behind.
     engine.clear();
     engine
 }
 
-fn state_folder() -> PathBuf {
-    let folder = std::env::var_os("ICCM_TEST_DOCKER_DIR")
-        .map_or_else(|| checkout().join("target/containers/engine"), PathBuf::from);
-    std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    folder
+/// The address at which containers with a way out reach this process: the world of these tests.
+pub fn world() -> Ipv4Addr {
+    given("ICCM_TEST_WORLD").parse().expect("an address")
+}
+
+/// What `scripts/test-containers` says.
+fn given(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: an engine runs in namespaces of its own only; use scripts/test-containers")
+    })
 }
 
 impl Engine {
-    fn start() -> Self {
-        let run = TempDir::with_prefix("iccm-docker-").expect("a temporary folder").keep();
+    /// Starts it, and waits until it answers.
+    pub fn start() -> Self {
+        let state = PathBuf::from(given("ICCM_TEST_DOCKER_DIR"));
+        // There, what is left of one that was killed goes with the namespace.
+        let run = TempDir::with_prefix_in("engine-", "/run").expect("a temporary folder").keep();
         let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "sh"]).arg(state_folder()).arg(&run);
+        command.args(["-c", KEEPER, "sh"]).arg(state).arg(&run);
+        command.args([given("ICCM_TEST_DOCKER_STORAGE"), given("ICCM_TEST_CGROUP")]);
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let keeper = command.spawn().expect("sh starts");
         let engine = Self { run, keeper: Mutex::new(keeper) };
@@ -89,12 +93,11 @@ impl Engine {
         });
     }
 
-    /// A program that talks to this engine and to no other.
+    /// A program that talks to this engine and to no other. (Compose and buildx are found by `DOCKER_CONFIG`.)
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("DOCKER_HOST", format!("unix://{}", self.run.join("socket").display()));
-        // The builder and the compose of every version, without plugins.
-        command.env("DOCKER_BUILDKIT", "0").env("COMPOSE_DOCKER_CLI_BUILD", "0");
+        command.env("DOCKER_BUILDKIT", "1");
         command
     }
 
@@ -141,5 +144,14 @@ impl Engine {
     /// Where the engine keeps its socket and its log.
     pub fn folder(&self) -> &Path {
         &self.run
+    }
+}
+
+impl Drop for Engine {
+    /// Waits for its end, so that the next one finds the state at peace. (A test's engine is never dropped; it ends with the process.)
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(keeper.stdin.take());
+        let _ = keeper.wait();
     }
 }

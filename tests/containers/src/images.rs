@@ -1,12 +1,15 @@
 //! The images under test, and those that stand in for a registry's.
 //!
-//! The executable is the one that was built beside the tests, without its symbols: compiling it once more within an image would
-//! take as long as all tests together.
+//! They are built as the README says: by compose, with BuildKit. The executable is the one that was built beside the tests, without its
+//! symbols: compiling it once more within an image would take as long as all tests together.
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use e2e::claude::{NEWEST, OLDEST};
+use e2e::process;
 use e2e::recorder::iccm_binary;
 
 use crate::checkout;
@@ -19,36 +22,46 @@ const POSTGRES: &str = "postgres:17-bookworm";
 /// The recorder.
 pub const ICCM: &str = "iccm";
 
+const PATIENCE: Duration = Duration::from_secs(500);
+
 /// The agent's image with this version of Claude Code.
 pub fn claudette(version: &str) -> String {
     format!("claudette:{version}")
 }
 
-/// Builds what is not there yet; what is under test always.
-pub(crate) fn build(engine: &Engine) {
-    let has = |image: &str| engine.try_docker(&["image", "inspect", image]).status.success();
-    if !has(BASE) {
-        let base = checkout().join("target/containers/base.tar");
-        assert!(base.is_file(), "there is no {}; scripts/test-containers makes it", base.display());
+/// Builds what is not there yet; what is under test always. Needs a way to Debian's and npm's packages.
+pub fn build(engine: &Engine) {
+    if !engine.try_docker(&["image", "inspect", BASE]).status.success() {
+        let base = made("base.tar");
         engine.docker(&["import", base.to_str().expect("UTF-8"), BASE]);
     }
-    let stand_ins = tempfile::tempdir().expect("a temporary folder");
-    copy_all(&checkout().join("tests/containers/images"), stand_ins.path());
-    std::fs::copy("/etc/ssl/certs/ca-certificates.crt", stand_ins.path().join("ca-certificates.crt"))
-        .expect("the machine's certificates (ca-certificates)");
-    for (image, file) in [(NODE, "node.Dockerfile"), (POSTGRES, "postgres.Dockerfile")] {
-        docker_build(engine, stand_ins.path(), file, &["--tag", image]);
-    }
+    let stand_ins = stand_ins();
     let context = context();
-    let under_test = |further: &[&str]| {
-        let rust = format!("RUST_IMAGE={BASE}");
-        docker_build(engine, context.path(), "claudette/Dockerfile", &[&["--build-arg", &rust], further].concat());
-    };
-    under_test(&["--target", "iccm", "--tag", ICCM]);
-    for version in [NEWEST, OLDEST] {
-        let chosen = format!("CLAUDE_CODE_VERSION={version}");
-        under_test(&["--target", "claudette", "--build-arg", &chosen, "--tag", &claudette(version)]);
-    }
+    thread::scope(|scope| {
+        let database = scope.spawn(|| docker_build(engine, stand_ins.path(), "postgres.Dockerfile", POSTGRES));
+        docker_build(engine, stand_ins.path(), "node.Dockerfile", NODE);
+        // The other one's layers up to the version are this one's.
+        compose_build(engine, context.path(), NEWEST, &["kgb", "claudette"]);
+        compose_build(engine, context.path(), OLDEST, &["claudette"]);
+        database.join().expect("the database's image");
+    });
+}
+
+/// Something that `scripts/test-containers` made.
+fn made(name: &str) -> std::path::PathBuf {
+    let path = checkout().join("target/containers").join(name);
+    assert!(path.exists(), "there is no {}; scripts/test-containers makes it", path.display());
+    path
+}
+
+fn stand_ins() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    copy_all(&checkout().join("tests/containers/images"), folder.path());
+    std::fs::copy("/etc/ssl/certs/ca-certificates.crt", folder.path().join("ca-certificates.crt"))
+        .expect("the machine's certificates (ca-certificates)");
+    let copied = Command::new("cp").arg("-a").arg(made("node")).arg(folder.path()).status();
+    assert!(copied.expect("cp starts").success(), "a copy of Node.js");
+    folder
 }
 
 /// A build context with the executable in it.
@@ -70,8 +83,16 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-fn docker_build(engine: &Engine, context: &Path, file: &str, further: &[&str]) {
+fn docker_build(engine: &Engine, context: &Path, file: &str, image: &str) {
     let file = context.join(file);
-    let words = [&["build", "--quiet", "--network", "host", "--file", file.to_str().expect("UTF-8")], further];
-    engine.docker(&[&words.concat()[..], &[context.to_str().expect("UTF-8")]].concat());
+    let words = ["build", "--quiet", "--tag", image, "--file", file.to_str().expect("UTF-8")];
+    engine.docker(&[&words[..], &[context.to_str().expect("UTF-8")]].concat());
+}
+
+fn compose_build(engine: &Engine, context: &Path, version: &str, services: &[&str]) {
+    let mut command = engine.command("docker");
+    command.args(["compose", "--progress", "plain", "--file"]).arg(context.join("claudette/compose.yaml"));
+    command.arg("build").args(services);
+    command.env("RUST_IMAGE", BASE).env("CLAUDE_CODE_VERSION", version).env("CLAUDETTE_IMAGE", claudette(version));
+    process::run(command, PATIENCE).success(&format!("docker compose build {services:?} ({version})"));
 }

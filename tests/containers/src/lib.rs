@@ -1,6 +1,6 @@
 //! What the tests of the container images stand on: a Docker engine of their own, the images, and a project of containers.
 //!
-//! `scripts/test-containers` installs what is missing and runs them. No registry is asked: Debian's packages stand in for the
+//! `scripts/test-containers` installs what is missing, builds the images and runs the tests. No registry is asked: Debian's packages stand in for the
 //! images that would come from one.
 
 pub mod engine;

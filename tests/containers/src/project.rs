@@ -17,10 +17,38 @@ use crate::{checkout, images};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Which compose is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compose {
+    /// `docker-compose` 1.29.
+    One,
+    /// `docker compose`, version 2.
+    Two,
+}
+
+impl Compose {
+    fn command(self, engine: &Engine) -> Command {
+        match self {
+            Self::One => engine.command("docker-compose"),
+            Self::Two => {
+                let mut command = engine.command("docker");
+                command.arg("compose");
+                command
+            }
+        }
+    }
+
+    /// What stands between the parts of a container's name.
+    fn separator(self) -> char {
+        if self == Self::One { '_' } else { '-' }
+    }
+}
+
 /// A project. Its containers, networks and volumes go when it is dropped.
 #[derive(Debug)]
 pub struct Project<'e> {
     engine: &'e Engine,
+    compose: Compose,
     name: String,
     files: Vec<PathBuf>,
     variables: Vec<(String, String)>,
@@ -49,13 +77,26 @@ impl<'e> Project<'e> {
             ("TEST_FAKE_API", text(fake_api)),
             ("TEST_API_LOG", text(folder.path().join("log"))),
         ];
-        let mut project = Self { engine, name: name.to_owned(), files: Vec::new(), variables: Vec::new(), folder };
+        let mut project = Self {
+            engine,
+            compose: Compose::Two,
+            name: name.to_owned(),
+            files: Vec::new(),
+            variables: Vec::new(),
+            folder,
+        };
         for (name, value) in variables {
             project = project.with(name, &value);
         }
         project
             .with_file(&checkout().join("claudette/compose.yaml"))
             .with_file(&checkout().join("tests/containers/api.yaml"))
+    }
+
+    /// The same by another compose.
+    pub fn by(mut self, compose: Compose) -> Self {
+        self.compose = compose;
+        self
     }
 
     /// The same with another value for a variable of the compose file.
@@ -81,9 +122,9 @@ impl<'e> Project<'e> {
         self.engine
     }
 
-    /// `docker-compose WORD …` for this project.
+    /// `docker compose WORD …` for this project.
     pub fn compose_command(&self, words: &[&str]) -> Command {
-        let mut command = self.engine.command("docker-compose");
+        let mut command = self.compose.command(self.engine);
         command.env_remove("CLAUDE_CODE_OAUTH_TOKEN").envs(self.variables.iter().cloned());
         command.args(["--project-name", &self.name]);
         for file in &self.files {
@@ -93,9 +134,9 @@ impl<'e> Project<'e> {
         command
     }
 
-    /// `docker-compose WORD …`, which must succeed.
+    /// `docker compose WORD …`, which must succeed.
     pub fn compose(&self, words: &[&str]) -> Finished {
-        process::run(self.compose_command(words), PATIENCE).success(&format!("docker-compose {words:?}"))
+        process::run(self.compose_command(words), PATIENCE).success(&format!("compose {words:?}"))
     }
 
     /// Starts all that does not run, and waits until an agent could work.
@@ -142,7 +183,8 @@ impl<'e> Project<'e> {
 
     /// A service's container.
     pub fn container(&self, service: &str) -> String {
-        format!("{}_{service}_1", self.name)
+        let between = self.compose.separator();
+        format!("{}{between}{service}{between}1", self.name)
     }
 
     /// A field of what Docker says about a service's container.

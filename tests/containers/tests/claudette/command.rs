@@ -56,7 +56,7 @@ fn two_agents_by_name_share_one_record_and_are_told_apart_in_it() {
     let iccm = Installed::new(&engine);
     let said = iccm.run(&["up", "--project", "alpha"]);
     assert!(said.stderr.contains("+ CLAUDETTE_NAME=alpha "), "{}", said.stderr);
-    assert!(said.stderr.contains("docker-compose --project-name claudette-alpha --file "), "{}", said.stderr);
+    assert!(said.stderr.contains("docker compose --project-name claudette-alpha --file "), "{}", said.stderr);
     assert!(!said.stderr.contains(DUMMY_KEY), "a key is printed: {}", said.stderr);
     iccm.start_api();
 
@@ -75,7 +75,7 @@ fn two_agents_by_name_share_one_record_and_are_told_apart_in_it() {
     }
 
     let format = "{{(index .NetworkSettings.Networks \"claudette_record\").IPAddress}}";
-    let address = engine.docker(&["inspect", "--format", format, "claudette_postgres_1"]);
+    let address = engine.docker(&["inspect", "--format", format, "claudette-postgres-1"]);
     let url = format!("postgres://iccm:iccm@{}/iccm", address.trim());
     let place = Place::new().with_arguments(&["--database", &url]);
     let conversations_of = |name: &str| -> Vec<Value> {
