@@ -1,5 +1,5 @@
 // What Claude Code asks at its first start, answered: theme, onboarding, trust in the workspace, the key of the environment;
-// and the MCP relay, with Dewey behind the spy. What is there already stays.
+// and the MCP relay, with the servers of CLAUDETTE_MCP_SERVERS behind the spy. What is there already stays.
 "use strict";
 const fs = require("fs");
 const path = require("path");
@@ -36,6 +36,9 @@ if (key) {
 write(stateFile, state);
 
 const relayFile = process.env.ICCM_RELAY_CONFIG;
-if (!fs.existsSync(relayFile)) {
-  write(relayFile, { mcpServers: { dewey: { type: "ws", url: `ws://${recorder}:9000?upstream=dewey` } } });
+const relay = read(relayFile);
+relay.mcpServers ??= {};
+for (const name of (process.env.CLAUDETTE_MCP_SERVERS ?? "dewey").split(/[\s,]+/).filter(Boolean)) {
+  relay.mcpServers[name] ??= { type: "ws", url: `ws://${recorder}:9000?upstream=${name}` };
 }
+write(relayFile, relay);

@@ -112,6 +112,16 @@ impl<'e> Project<'e> {
         self
     }
 
+    /// The same with further variables in a service's container.
+    pub fn with_environment(self, service: &str, variables: &[(String, String)]) -> Self {
+        let file = self.folder.path().join(format!("{service}.json"));
+        let variables: serde_json::Map<String, Value> =
+            variables.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        let content = serde_json::json!({"services": {service: {"environment": variables}}});
+        std::fs::write(&file, content.to_string()).expect("a file");
+        self.with_file(&file)
+    }
+
     /// A folder of this project's own.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -125,7 +135,12 @@ impl<'e> Project<'e> {
     /// `docker compose WORD …` for this project.
     pub fn compose_command(&self, words: &[&str]) -> Command {
         let mut command = self.compose.command(self.engine);
-        command.env_remove("CLAUDE_CODE_OAUTH_TOKEN").envs(self.variables.iter().cloned());
+        for credential in
+            ["CLAUDE_CODE_OAUTH_TOKEN", "OPENAI_API_KEY", "GEMINI_API_KEY", "TOGETHER_API_KEY", "XAI_API_KEY"]
+        {
+            command.env_remove(credential);
+        }
+        command.envs(self.variables.iter().cloned());
         command.args(["--project-name", &self.name]);
         for file in &self.files {
             command.arg("--file").arg(file);

@@ -1,11 +1,13 @@
 //! `iccm claudette`: contained agents on one record, for people who do not want to know about compose.
 //!
 //! Everything is done by `docker compose` with the files of `claudette/`, which the executable carries; each command is printed
-//! before it runs, and can be run by hand. The recorder is one project of compose, each agent another one on its network.
+//! before it runs, and can be run by hand. What `docker kill` ended, which Docker itself leaves so, `run` and `exec` bring back: all of
+//! it before they begin, the recorder also while they are at work. The recorder is one project of compose, each agent another one on its network.
 //! Nothing secret is ever printed: keys reach compose in the environment or as a file's name.
 
 mod compose;
 mod files;
+mod keeping;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -20,6 +22,8 @@ use crate::config::{Config, Environment};
 
 /// The file of the upstream's credential, as the compose file calls it.
 const KEY_FILE: &str = "CLAUDETTE_KEY_FILE";
+/// How subscriptions' tokens begin (`claude setup-token`).
+const TOKEN: &str = "sk-ant-oat";
 
 #[derive(Args)]
 pub(crate) struct ClaudetteArgs {
@@ -70,7 +74,7 @@ struct AgentArgs {
     /// Keep the record in SQLite instead of PostgreSQL
     #[arg(long)]
     sqlite: bool,
-    /// File with the API key, which then only the recorder holds [env: CLAUDETTE_KEY_FILE]
+    /// File with the API key or the subscription's token, which then only the recorder holds [env: CLAUDETTE_KEY_FILE]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
@@ -83,7 +87,23 @@ struct Agent {
     /// Whoever owns the project, so that the agent can write there and its files are the owner's.
     owner: (u32, u32),
     sqlite: bool,
-    key_file: Option<PathBuf>,
+    credential: Option<Credential>,
+}
+
+/// What only the recorder holds.
+#[derive(Debug)]
+struct Credential {
+    file: PathBuf,
+    /// A subscription's token, which Claude Code sends in another header than a key.
+    is_token: bool,
+}
+
+impl Credential {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        let cannot = || format!("cannot read the key's file {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(cannot)?;
+        Ok(Self { file: path.canonicalize().with_context(cannot)?, is_token: text.trim_start().starts_with(TOKEN) })
+    }
 }
 
 pub(super) async fn run(args: ClaudetteArgs, config: &Config, env: &Environment) -> anyhow::Result<ExitCode> {
@@ -109,12 +129,13 @@ pub(super) async fn run(args: ClaudetteArgs, config: &Config, env: &Environment)
             let agent = Agent::of(agent, env)?;
             compose.start_recorder(&agent, &compose_files).await?;
             let words = [&["run", "--rm"], terminal, &["claudette", "claude"]].concat();
-            compose.agent_code(&agent, &compose_files, &words, &arguments).await
+            compose.at_work(&agent, &compose_files, &words, &arguments).await
         }
         Action::Exec { agent, command } => {
             let agent = Agent::of(agent, env)?;
+            compose.revive(&agent, &compose_files).await?;
             let words = [&["exec"], terminal, &["claudette"]].concat();
-            compose.agent_code(&agent, &compose_files, &words, &command).await
+            compose.at_work(&agent, &compose_files, &words, &command).await
         }
         Action::Down { agent, all: false } => {
             let agent = Agent::of(agent, env)?;
@@ -140,9 +161,8 @@ impl Agent {
             None => name_of(&project)?,
         };
         let key_file = args.key_file.or_else(|| env.path(KEY_FILE).map(Path::to_owned));
-        let key_file = key_file
-            .map(|path| path.canonicalize().with_context(|| format!("cannot read the key's file {}", path.display())));
-        Ok(Self { name, owner: owner_of(&project)?, project, sqlite: args.sqlite, key_file: key_file.transpose()? })
+        let credential = key_file.as_deref().map(Credential::of).transpose()?;
+        Ok(Self { name, owner: owner_of(&project)?, project, sqlite: args.sqlite, credential })
     }
 }
 

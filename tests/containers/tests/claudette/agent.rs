@@ -3,11 +3,15 @@
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use containers::engine::{Engine, engine};
+use containers::engine::{Engine, engine, world};
 use containers::images;
 use containers::project::Project;
 use containers::record::{exchanges, holds_all_that_was_answered, place, to};
 use e2e::claude::{NEWEST, OLDEST};
+use e2e::mcp_server::Era;
+use e2e::mcp_server::backend::Backend;
+use e2e::process;
+use e2e::providers::Providers;
 use e2e::recorder::contains;
 use e2e::{DUMMY_KEY, wait};
 use serde_json::Value;
@@ -21,24 +25,49 @@ fn works_on_record(engine: &Engine, version: &str) {
     let exchanges = holds_all_that_was_answered(&project);
     assert!(to(&exchanges, "/v1/messages").len() >= 20, "{exchanges:#?}");
     assert!(project.folder().join("project/mod0.py").is_file(), "the agent works in the project's folder");
+    is_joined(&project, &exchanges);
 
     let place = place(&project);
-    let frames = place.json_lines(&["frames"]);
-    for tool in ["dewey_set_startup_context", "dewey_store_messages_bulk", "dewey_search"] {
-        let is_call = |frame: &&Value| frame["name"] == tool && frame["method"] == "tools/call";
-        let call = frames.iter().find(is_call).unwrap_or_else(|| panic!("no call of {tool} among {frames:#?}"));
-        assert!(
-            !call["tool_use_id"].is_null() || version == OLDEST,
-            "the model's call and the server's are one: {call}"
-        );
-        let bytes = place.run(["frame", call["id"].as_str().expect("an id")]).stdout;
-        assert!(contains(&bytes, b"albatross"), "{}", String::from_utf8_lossy(&bytes));
-    }
     let found = place.json_lines(&["search", "albatross nest"]);
     assert!(!found.is_empty(), "what was stored behind the relay is in the record");
     for exchange in &exchanges {
         let head = place.part(exchange["id"].as_str().expect("an id"), "request-head");
         assert!(!contains(&head, DUMMY_KEY.as_bytes()), "{exchange}");
+    }
+}
+
+/// What belongs together: two sessions, a sub-agent below its agent, and the model's calls with the server's.
+fn is_joined(project: &Project<'_>, exchanges: &[Value]) {
+    let place = place(project);
+    // The oldest one names its session in the body only.
+    let mut sessions: Vec<&Value> = to(exchanges, "/v1/messages").iter().map(|e| &e["session_id"]).collect();
+    sessions.retain(|session| !session.is_null());
+    sessions.dedup();
+    assert_eq!(sessions.len(), 2, "a session for each prompt, one after the other: {sessions:?}");
+    let conversations = place.conversations();
+    let main = |session: &Value| {
+        let of_session = |c: &&Value| c["session_id"] == *session && c["parent_conversation_id"].is_null();
+        let mains = conversations.iter().filter(of_session).filter(|c| c["message_count"].as_u64() > Some(4));
+        mains.collect::<Vec<_>>()
+    };
+    let (long, library) = (main(sessions[0]), main(sessions[1]));
+    assert_eq!((long.len(), library.len()), (1, 1), "{conversations:#?}");
+    let below = conversations.iter().filter(|c| c["parent_conversation_id"] == long[0]["id"]).count();
+    assert_eq!(below, 1, "the sub-agent below the agent that called it: {conversations:#?}");
+
+    let shown = place.show(library[0]["id"].as_str().expect("an id"));
+    let turns = shown["turns"].to_string();
+    let frames = place.json_lines(&["frames"]);
+    for tool in ["dewey_set_startup_context", "dewey_store_messages_bulk", "dewey_search"] {
+        let is_call = |frame: &&Value| frame["name"] == tool && frame["method"] == "tools/call";
+        let call = frames.iter().find(is_call).unwrap_or_else(|| panic!("no call of {tool} among {frames:#?}"));
+        let bytes = place.run(["frame", call["id"].as_str().expect("an id")]).stdout;
+        assert!(contains(&bytes, b"albatross"), "{}", String::from_utf8_lossy(&bytes));
+        assert!(turns.contains(&format!("mcp__relay__{tool}")), "the model's side of {tool}");
+        let id = call["tool_use_id"].as_str().unwrap_or_else(|| panic!("the two calls are one: {call}"));
+        assert!(turns.contains(id) && call["session_id"] == *sessions[1], "{call}");
+        let joined = shown["tool_calls"].as_array().expect("calls").iter().any(|joined| joined["tool_use_id"] == id);
+        assert!(joined, "{shown:#}");
     }
 }
 
@@ -50,6 +79,88 @@ fn the_newest_claude_code_works_in_its_container_and_all_of_it_is_on_record() {
 #[test]
 fn the_oldest_claude_code_works_in_its_container_and_all_of_it_is_on_record() {
     works_on_record(&engine(), OLDEST);
+}
+
+/// Over both of the spy's transports: what the servers saw and said is what is on record, message by message.
+#[test]
+fn every_message_between_relay_and_servers_is_on_record_byte_for_byte() {
+    let engine = engine();
+    let world = world().into();
+    let near = Backend::ws(world, Era::Legacy, "near");
+    let direct = Backend::http(world, Era::Modern, "direct");
+    let servers = [
+        ("ICCM_MCP_SERVERS_NEAR_WS".to_owned(), format!("ws://{}/mcp", near.address)),
+        ("ICCM_MCP_SERVERS_DIRECT_HTTP".to_owned(), format!("http://{}/mcp", direct.address)),
+    ];
+    let project = Project::new(&engine, "frames").with("CLAUDETTE_MCP_SERVERS", "near");
+    let project = project.with_environment("kgb", &servers);
+    project.up();
+    let add = "const fs = require('fs'), file = process.env.ICCM_RELAY_CONFIG, relay = JSON.parse(fs.readFileSync(file)); \
+               relay.mcpServers.direct = {type: 'http', url: 'http://kgb:9000/mcp/direct'}; \
+               fs.writeFileSync(file, JSON.stringify(relay))";
+    process::run(project.exec("claudette", &["node", "-e", add]), Duration::from_secs(30)).success("a further server");
+    assert!(project.ask("errands").text().contains("Both errands are run."));
+    let place = place(&project);
+    for (name, backend) in [("near", &near), ("direct", &direct)] {
+        let (seen, said) = (backend.server.seen(), backend.server.said());
+        let calls = |messages: &[String]| messages.iter().filter(|text| text.contains(&format!("own_{name}"))).count();
+        assert!(calls(&seen) >= 1 && calls(&said) >= 1, "{seen:#?} {said:#?}");
+        wait::until_within(Duration::from_secs(60), &format!("all messages of {name}, byte for byte"), || {
+            let frames = place.json_lines(&["frames", "--limit", "1000"]);
+            let of = |direction: &str| -> Vec<String> {
+                let those = frames.iter().filter(|f| f["server"] == name && f["direction"] == direction);
+                let bytes = |frame: &Value| place.run(["frame", frame["id"].as_str().expect("an id")]).stdout;
+                sorted(those.map(|frame| String::from_utf8(bytes(frame)).expect("UTF-8")).collect())
+            };
+            (of("to_server") == sorted(seen.clone()) && of("to_client") == sorted(said.clone())).then_some(())
+        });
+    }
+}
+
+/// What was sent on several connections has no order.
+fn sorted(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort();
+    texts
+}
+
+#[test]
+fn the_agent_asks_other_models_by_fiedler_which_alone_has_their_keys() {
+    let engine = engine();
+    let providers = Providers::start((world(), 0).into());
+    let keys = [("OPENAI_API_KEY", "sk-test-openai-0001"), ("XAI_API_KEY", "sk-test-xai-0003")];
+    let mut project = Project::new(&engine, "fiedler").with("CLAUDETTE_MCP_SERVERS", "dewey, fiedler");
+    project = project.with_environment("kgb", &providers.variables());
+    for (name, key) in keys {
+        project = project.with(name, key);
+    }
+    project.up();
+    assert!(project.ask("fiedler").text().contains("The orchestra has played."));
+    let exchanges = holds_all_that_was_answered(&project);
+    let (place, sent) = (place(&project), providers.exchanges());
+    assert_eq!(sent.len(), 2, "{sent:#?}");
+    for theirs in &sent {
+        let is_it = |exchange: &&Value| {
+            place.part(exchange["id"].as_str().expect("an id"), "request-body") == theirs.request
+                && place.part(exchange["id"].as_str().expect("an id"), "response-body") == theirs.response
+        };
+        assert!(exchanges.iter().any(|exchange| is_it(&exchange)), "{} is not on record", theirs.model);
+        let has_key = keys.iter().any(|(_, key)| theirs.head.fields.iter().any(|(_, value)| value.contains(key)));
+        assert!(has_key, "{:?}", theirs.head);
+    }
+    let frames = place.json_lines(&["frames"]);
+    let call = frames.iter().find(|frame| frame["name"] == "fiedler_send").expect("the call on record");
+    assert!(call["tool_use_id"].is_string() && call["server"] == "fiedler", "{call}");
+    wait::until("the run among what is found", || {
+        (!place.json_lines(&["search", "\"Hello from gpt-4o\""]).is_empty()).then_some(())
+    });
+    let environment = project.shell("claudette", "cat /proc/*/environ").text();
+    for (_, key) in keys {
+        assert!(!environment.contains(key) && !project.logs("kgb").contains(key));
+        assert!(exchanges.iter().all(|exchange| {
+            let head = place.part(exchange["id"].as_str().expect("an id"), "request-head");
+            !contains(&head, key.as_bytes())
+        }));
+    }
 }
 
 #[test]
@@ -74,8 +185,11 @@ fn the_agent_reaches_nothing_but_the_recorder_and_its_tries_are_on_record() {
             .to_owned()
     };
     let (outside, inside, record) = (gateway("outside"), gateway("inside"), gateway("record"));
+    let world = world().to_string();
+    let ip_of_api: std::net::IpAddr = project.address("api", "outside").parse().expect("an address");
     assert!(connects("api", &outside, tcp_port), "who has a way out reaches this machine");
-    for host in [&outside, &inside, &record] {
+    assert!(connects("api", &world, tcp_port), "and the world");
+    for host in [&outside, &inside, &record, &world] {
         assert!(!connects("claudette", host, tcp_port), "{host} is reached by TCP");
         project.shell("claudette", &format!("echo agent >/dev/udp/{host}/{udp_port}"));
     }
@@ -99,6 +213,17 @@ fn the_agent_reaches_nothing_but_the_recorder_and_its_tries_are_on_record() {
     // What goes by the proxy variables comes to KGB, which refuses it, on record.
     let tried = project.shell("claudette", "curl --silent --show-error --max-time 5 https://secret.example/path");
     assert!(tried.stderr.contains("501"), "{tried:?}");
+    // Also without TLS, and to an address that KGB itself could reach.
+    let plain = format!("http://{world}:{tcp_port}/take");
+    let tried = project.shell(
+        "claudette",
+        &format!("echo all-of-it | curl --silent --show-error --max-time 5 --proxy http://kgb:8089 --data @- {plain}"),
+    );
+    assert!(tried.text().contains("no forward proxy"), "{tried:?}");
+    tcp.set_nonblocking(true).expect("an option");
+    let mut came = std::iter::from_fn(|| tcp.accept().ok());
+    // Those that have a way out, from above.
+    assert_eq!(came.by_ref().filter(|(_, from)| from.ip() != ip_of_api).count(), 0, "somebody else's request arrived");
     project.ask("hello");
     let tried = wait::until("the refusal on record", || {
         let exchanges = exchanges(&project);
@@ -106,6 +231,11 @@ fn the_agent_reaches_nothing_but_the_recorder_and_its_tries_are_on_record() {
         tried.filter(|_| to(&exchanges, "/v1/messages").len() == 1)
     });
     assert_eq!((tried["outcome"].as_str(), tried["method"].as_str()), (Some("refused"), Some("CONNECT")), "{tried}");
+    let exchanges = exchanges(&project);
+    let tried = *to(&exchanges, &plain).first().unwrap_or_else(|| panic!("no try of {plain} in {exchanges:#?}"));
+    assert_eq!((tried["outcome"].as_str(), tried["method"].as_str()), (Some("refused"), Some("POST")), "{tried}");
+    let sent = place(&project).part(tried["id"].as_str().expect("an id"), "request-body");
+    assert_eq!(sent, b"all-of-it");
 }
 
 /// A stream that stands still in its middle, what its client in the container had seen of it when it did.
@@ -127,12 +257,19 @@ fn stream_under_way(project: &Project<'_>) -> Vec<u8> {
 
 /// The outcome of the stream that was cut; what had been seen of it is on record.
 fn cut_stream(project: &Project<'_>, seen: &[u8], outcome: &str) {
-    wait::until_within(Duration::from_secs(60), &format!("a stream that ended as {outcome}"), || {
-        let exchanges = exchanges(project);
-        let cut = exchanges.iter().rev().find(|exchange| exchange["outcome"] == outcome)?;
-        let recorded = place(project).part(cut["id"].as_str().expect("an id"), "response-body");
-        assert!(recorded.starts_with(seen), "seen and not on record: {}", String::from_utf8_lossy(seen));
-        Some(())
+    is_on_record(project, seen, &format!("a stream that ended as {outcome}"), |exchanges| {
+        exchanges.retain(|exchange| exchange["outcome"] == outcome);
+    });
+}
+
+/// Waits until one of the exchanges that are left in the list begins with what was seen. Others may have been cut as well.
+fn is_on_record(project: &Project<'_>, seen: &[u8], what: &str, only: impl Fn(&mut Vec<Value>)) {
+    wait::until_within(Duration::from_secs(60), what, || {
+        let mut cut = exchanges(project);
+        only(&mut cut);
+        let place = place(project);
+        let recorded = |exchange: &Value| place.part(exchange["id"].as_str().expect("an id"), "response-body");
+        cut.iter().any(|exchange| recorded(exchange).starts_with(seen)).then_some(())
     });
 }
 
@@ -214,6 +351,10 @@ fn a_restart_and_a_reboot_lose_nothing_and_all_comes_back_by_itself() {
     holds_all_that_was_answered(&project);
 
     let seen = stream_under_way(&project);
+    // Not even what somebody killed stays away when the machine comes up.
+    for service in ["kgb", "postgres", "claudette"] {
+        engine.docker(&["kill", &project.container(service)]);
+    }
     engine.reboot();
     project.is_up();
     broken_off(&project, &seen, 2);
@@ -224,13 +365,10 @@ fn a_restart_and_a_reboot_lose_nothing_and_all_comes_back_by_itself() {
 /// So many streams broke off, with whatever outcome: it depends on who was stopped first. What had been seen of the last one is
 /// on record.
 fn broken_off(project: &Project<'_>, seen: &[u8], count: usize) {
-    wait::until_within(Duration::from_secs(60), &format!("{count} streams that broke off"), || {
-        let exchanges = exchanges(project);
-        let mut cut = to(&exchanges, "/v1/messages");
-        cut.retain(|exchange| exchange["outcome"] != "complete");
-        let last = cut.get(count.checked_sub(1)?)?;
-        let recorded = place(project).part(last["id"].as_str().expect("an id"), "response-body");
-        assert!(recorded.starts_with(seen), "seen and not on record: {last}");
-        Some(())
+    is_on_record(project, seen, &format!("{count} streams that broke off"), |exchanges| {
+        exchanges.retain(|exchange| exchange["outcome"] != "complete" && exchange["path"] == "/v1/messages");
+        if exchanges.len() < count {
+            exchanges.clear();
+        }
     });
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use containers::checkout;
 use containers::engine::{Engine, engine};
 use containers::images::{self, ICCM};
-use containers::project::Project;
+use containers::project::{Compose, Project};
 use containers::record::{holds_all_that_was_answered, place, to};
 use e2e::claude::NEWEST;
 use e2e::process::{self, Running};
@@ -67,13 +67,7 @@ fn a_key_that_lives_in_the_recorder_alone_is_nowhere_else() {
         .with_file(&checkout().join("claudette/keyless.yaml"));
     project.up();
     assert!(project.ask("tools").text().contains("Both tools have run."));
-    let log = project.api_log();
-    let field = |entry: &serde_json::Value, name: &str| {
-        let fields = entry["request_headers"].as_array().expect("fields").clone();
-        fields.into_iter().find(|field| field[0] == name).map(|field| field[1].clone())
-    };
-    let asked: Vec<_> = log.iter().filter(|entry| entry["method"] == "POST").collect();
-    assert!(asked.len() >= 2 && asked.iter().all(|entry| field(entry, "x-api-key") == Some(key.clone().into())));
+    is_sent_upstream(&project.api_log(), "x-api-key", &key);
 
     let exchanges = holds_all_that_was_answered(&project);
     let place = place(&project);
@@ -103,6 +97,49 @@ fn a_key_that_lives_in_the_recorder_alone_is_nowhere_else() {
         assert!(!layers_hold(&engine, image, &key) && !layers_hold(&engine, image, DUMMY_KEY), "in a layer of {image}");
     }
     assert!(layers_hold(&engine, ICCM, "held-by-kgb"), "what is in a layer is found");
+}
+
+/// By `docker-compose` 1.29, which many still have.
+#[test]
+fn a_subscriptions_token_lives_in_the_recorder_alone_as_well() {
+    let engine = engine();
+    let token = format!("sk-ant-oat01-test-{}", uuid_like());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, &token).expect("a file");
+    open_to_all(folder.path(), 0o755);
+    open_to_all(&file, 0o644);
+    let project = Project::new(&engine, "token")
+        .by(Compose::One)
+        .with("CLAUDETTE_KEY_FILE", file.to_str().expect("UTF-8"))
+        .with("CLAUDETTE_API_KEY_WORD", "")
+        .with("CLAUDETTE_TOKEN_WORD", "held-by-kgb")
+        .with_file(&checkout().join("claudette/keyless.yaml"));
+    project.up();
+    assert!(project.ask("tools").text().contains("Both tools have run."));
+    is_sent_upstream(&project.api_log(), "authorization", &format!("Bearer {token}"));
+    holds_all_that_was_answered(&project);
+    for service in ["claudette", "kgb", "postgres"] {
+        let inspected = engine.docker(&["inspect", &project.container(service)]);
+        assert!(!inspected.contains(&token) && !project.logs(service).contains(&token), "{service}");
+    }
+    project.compose(&["stop"]);
+    project.up();
+    project.ask("hello");
+    holds_all_that_was_answered(&project);
+}
+
+/// Every question to the model carries this field.
+pub(crate) fn is_sent_upstream(log: &[serde_json::Value], name: &str, value: &str) {
+    let asked: Vec<_> = log.iter().filter(|entry| entry["method"] == "POST").collect();
+    assert!(!asked.is_empty());
+    for entry in asked {
+        let fields = entry["request_headers"].as_array().expect("fields");
+        let is_it = |field: &&serde_json::Value| {
+            field[0].as_str().is_some_and(|known| known.eq_ignore_ascii_case(name)) && field[1] == value
+        };
+        assert!(fields.iter().any(|field| is_it(&field)), "no {name} of ours: {fields:?}");
+    }
 }
 
 #[test]
@@ -178,6 +215,19 @@ fn the_dev_containers_compose_file_says_what_ours_does() {
     let (ours, template) = (lines_of("claudette/compose.yaml"), lines_of("claudette/.devcontainer/compose.yaml"));
     assert!(ours.len() > 80, "{ours:#?}");
     assert_eq!(template, ours);
+    // As compose 2 understands them.
+    let understood = |file: &str| -> serde_json::Value {
+        let mut command = engine.command("docker");
+        command.args(["compose", "--project-name", "same", "--file"]).arg(checkout().join(file));
+        command.args(["config", "--format", "json"]).env("CLAUDETTE_PROJECT", "/project");
+        let text = process::run(command, Duration::from_secs(60)).success(file).text();
+        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for service in config["services"].as_object_mut().expect("services").values_mut() {
+            service.as_object_mut().expect("a service").remove("build");
+        }
+        config
+    };
+    assert_eq!(understood("claudette/.devcontainer/compose.yaml"), understood("claudette/compose.yaml"));
 }
 
 fn uuid_like() -> String {

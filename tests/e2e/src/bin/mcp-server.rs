@@ -17,10 +17,12 @@ async fn main() {
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["stdio", speaks, name] => transports::stdio(Server::new(era(speaks), name)).await,
         ["ws", port, speaks, name] => {
-            transports::ws(port.parse().expect("a port"), Server::new(era(speaks), name)).await
+            transports::ws(transports::listen(port.parse().expect("a port")).await, Server::new(era(speaks), name))
+                .await
         }
         ["http", port, speaks, name] => {
-            transports::http(port.parse().expect("a port"), Server::new(era(speaks), name)).await;
+            transports::http(transports::listen(port.parse().expect("a port")).await, Server::new(era(speaks), name))
+                .await;
         }
         other => panic!("unknown words {other:?}"),
     }

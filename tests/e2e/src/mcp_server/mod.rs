@@ -5,6 +5,7 @@
 //! `grow` (one more tool), `same` (says that its tools changed, which they did not), `die`, `env`, `orphan` (a process that
 //! leaves the group; its id). Each answer carries fields that nobody knows and an integer that no double can hold.
 
+pub mod backend;
 pub mod transports;
 
 use std::process::Command;
@@ -38,6 +39,7 @@ struct Shared {
     era: Era,
     name: String,
     seen: Mutex<Vec<String>>,
+    said: Mutex<Vec<String>>,
     grown: AtomicUsize,
     /// Cancelled request ids, as written.
     cancelled: Mutex<Vec<String>>,
@@ -58,6 +60,7 @@ impl Server {
             era,
             name: name.to_owned(),
             seen: Mutex::default(),
+            said: Mutex::default(),
             grown: AtomicUsize::new(0),
             cancelled: Mutex::default(),
             cancellation: Notify::new(),
@@ -69,6 +72,21 @@ impl Server {
     /// What it speaks.
     pub fn era(&self) -> Era {
         self.0.era
+    }
+
+    /// Every message that came, as written.
+    pub fn seen(&self) -> Vec<String> {
+        self.0.seen.lock().unwrap().clone()
+    }
+
+    /// Every message that went to a client over WebSocket or HTTP, as written.
+    pub fn said(&self) -> Vec<String> {
+        self.0.said.lock().unwrap().clone()
+    }
+
+    /// Notes what goes to a client.
+    fn says(&self, text: &str) {
+        self.0.said.lock().unwrap().push(text.to_owned());
     }
 
     /// Handles one message; what there is to say goes to `out`. Returns when the answer was given.

@@ -33,15 +33,15 @@ pub async fn stdio(server: Server) {
     }
 }
 
-async fn listen(port: u16) -> TcpListener {
+/// Listens on loopback and prints the port.
+pub async fn listen(port: u16) -> TcpListener {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
     println!("{}", listener.local_addr().expect("an address").port());
     listener
 }
 
 /// A WebSocket a client, with the subprotocol `mcp`.
-pub async fn ws(port: u16, server: Server) {
-    let listener = listen(port).await;
+pub async fn ws(listener: TcpListener, server: Server) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         stream.set_nodelay(true).expect("an option");
@@ -63,8 +63,10 @@ async fn talk(stream: TcpStream, server: Server) {
     let Ok(socket) = accepted else { return };
     let (mut sink, mut stream) = socket.split();
     let (out, mut messages) = mpsc::channel::<String>(QUEUE);
+    let speaker = server.clone();
     tokio::spawn(async move {
         while let Some(message) = messages.recv().await {
+            speaker.says(&message);
             if sink.send(Message::text(message)).await.is_err() {
                 return;
             }
@@ -80,8 +82,7 @@ async fn talk(stream: TcpStream, server: Server) {
 
 /// Streamable HTTP: an event stream for every request. A legacy server gives a session that ends with the process; it has no
 /// stream of its own, so what it says unasked comes with the next answer or never.
-pub async fn http(port: u16, server: Server) {
-    let listener = listen(port).await;
+pub async fn http(listener: TcpListener, server: Server) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         stream.set_nodelay(true).expect("an option");
@@ -157,6 +158,7 @@ async fn exchange(stream: &mut BufReader<TcpStream>, server: &Server) -> Option<
             }
         };
         let Some(message) = next else { break };
+        server.says(&message);
         let event = format!("data: {message}\n\n");
         let chunk = format!("{:x}\r\n{event}\r\n", event.len());
         stream.write_all(chunk.as_bytes()).await.ok()?;

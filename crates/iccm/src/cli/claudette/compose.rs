@@ -4,16 +4,17 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use anyhow::bail;
+use kgb::gateway::PLACEHOLDER;
 
 use super::files::Files;
-use super::{Agent, KEY_FILE};
+use super::{Agent, Credential, KEY_FILE, keeping};
 use crate::cli::run::child;
 use crate::config::Environment;
 
 /// The project that holds the recorder, and the network that agents are on.
 const RECORDER: &str = "claudette";
 /// What all containers carry; its value is the agent's name.
-const LABEL: &str = "iccm.claudette";
+pub(super) const LABEL: &str = "iccm.claudette";
 /// The value of the recorder's own containers.
 pub(super) const RECORDER_NAME: &str = "recorder";
 /// Images are built from the executable, which needs no compiler.
@@ -88,7 +89,7 @@ impl Compose {
 
     async fn recorder(&self, agent: &Agent, files: &Files, words: &[&str]) -> anyhow::Result<()> {
         let mut named = vec![files.path("compose.yaml")];
-        named.extend(agent.key_file.as_ref().map(|_| files.path("keyless.yaml")));
+        named.extend(agent.credential.as_ref().map(|_| files.path("keyless.yaml")));
         named.extend(agent.sqlite.then(|| files.path("sqlite.yaml")));
         succeeds(run(&self.variables(agent, &agent.name), &self.words_of(RECORDER, &named, words), &[]).await?)
     }
@@ -104,15 +105,28 @@ impl Compose {
         succeeds(self.agent_status(agent, files, words, further).await?)
     }
 
-    /// Something whose exit code is the answer, with the agent's project.
-    pub(super) async fn agent_code(
+    /// Something whose exit code is the answer, with the agent's project; the recorder is kept running meanwhile.
+    pub(super) async fn at_work(
         &self,
         agent: &Agent,
         files: &Files,
         words: &[&str],
         further: &[OsString],
     ) -> anyhow::Result<ExitCode> {
-        Ok(ExitCode::from(self.agent_status(agent, files, words, further).await?))
+        let work = self.agent_status(agent, files, words, further);
+        Ok(ExitCode::from(keeping::recorder_during(work).await?))
+    }
+
+    /// Starts what of the recorder and of this agent is there and does not run, and waits until the one reaches the other.
+    pub(super) async fn revive(&self, agent: &Agent, files: &Files) -> anyhow::Result<()> {
+        let ended = [keeping::ended(RECORDER_NAME, None).await?, keeping::ended(&agent.name, None).await?].concat();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        eprintln!("+ docker start {}", ended.join(" "));
+        keeping::start(&ended).await?;
+        self.agent(agent, files, &["exec", "-T", "claudette", "iccm", "ready", "--wait", "120", "http://kgb:8089"], &[])
+            .await
     }
 
     async fn agent_status(
@@ -144,9 +158,12 @@ impl Compose {
             ("CLAUDETTE_UID".to_owned(), uid.to_string().into()),
             ("CLAUDETTE_GID".to_owned(), gid.to_string().into()),
         ];
-        if let Some(file) = &agent.key_file {
+        if let Some(Credential { file, is_token }) = &agent.credential {
+            // The word stands where Claude Code looks for this kind of credential, and nothing where it looks for the other.
+            let (key, token) = if *is_token { ("", PLACEHOLDER) } else { (PLACEHOLDER, "") };
             variables.push((KEY_FILE.to_owned(), file.clone().into()));
-            variables.push(("ANTHROPIC_API_KEY".to_owned(), kgb::gateway::PLACEHOLDER.into()));
+            variables.push(("ANTHROPIC_API_KEY".to_owned(), key.into()));
+            variables.push(("CLAUDE_CODE_OAUTH_TOKEN".to_owned(), token.into()));
         }
         if !self.has_build_image {
             variables.push((BUILD_IMAGE.0.to_owned(), BUILD_IMAGE.1.into()));
