@@ -21,6 +21,7 @@ pub mod search;
 mod sqlite;
 pub mod store;
 mod tables;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -18,6 +18,7 @@ mod indexer;
 mod indexing;
 pub(crate) mod moving;
 mod places;
+mod readers;
 mod schema;
 mod search;
 mod snapshot;
@@ -30,10 +31,10 @@ mod writer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::handed_in::{self, Accepted};
+use crate::handed_in;
 use crate::ingest::fresh::Fresh;
 use crate::model::{
     Batch, ContextDeletion, Conversation, ConversationFilter, Deletion, Destination, Event, EventCursor, Exchange,
@@ -42,40 +43,20 @@ use crate::model::{
 };
 use crate::reading::{self, BodyReader};
 use crate::store::{Error, Result, Store, Watermark};
+use crate::writing::WritingThread;
 use address::Address;
 use connection::{Connection, Limits};
 use indexer::Indexer;
-use schema::DEFAULT_TENANT;
+use readers::Readers;
 use snapshot::Snapshot;
 use writer::Writer;
-
-/// Calls that may wait for the writing thread; further callers wait for a place.
-const WRITER_QUEUE: usize = 16;
-
-/// Reading connections; who needs a further one waits.
-const READERS: usize = 6;
 
 /// Pieces of a body that are read ahead of whoever takes them.
 const PIECES_AHEAD: usize = 4;
 
-/// Calls that share a commit, at most.
-const MAX_TOGETHER: usize = 64;
-
-/// What the writing thread is asked for.
-enum Job {
-    Work(Box<dyn FnOnce(&mut Writer) + Send>),
-    Store(Waiting),
-}
-
-/// A call that waits for its messages to be stored.
-struct Waiting {
-    accepted: Accepted,
-    answer: oneshot::Sender<Result<stored::Stored>>,
-}
-
 /// A data lake in a PostgreSQL database.
 pub struct PostgresStore {
-    jobs: mpsc::Sender<Job>,
+    writing: WritingThread<Writer>,
     readers: Arc<Readers>,
     indexer: Arc<Indexer>,
     fresh: Arc<Fresh>,
@@ -115,14 +96,10 @@ impl PostgresStore {
 
     fn with(writer: Writer, address: Arc<Address>) -> Result<Self> {
         let fresh = writer.fresh.clone();
-        let (jobs, queue) = mpsc::channel(WRITER_QUEUE);
-        std::thread::Builder::new()
-            .name("winni-writer".into())
-            .spawn(move || run_writer(writer, queue))
-            .map_err(|e| Error::Unavailable(format!("cannot start a thread: {e}")))?;
+        let writing = WritingThread::start(writer)?;
         let indexer = Arc::new(Indexer::new(address.clone()));
-        let readers = Arc::new(Readers { address, idle: Mutex::default(), permits: Semaphore::new(READERS) });
-        Ok(Self { jobs, readers, indexer, fresh })
+        let readers = Arc::new(Readers::new(address));
+        Ok(Self { writing, readers, indexer, fresh })
     }
 
     /// Runs `work` on the writing thread, after what was asked before.
@@ -130,18 +107,7 @@ impl PostgresStore {
         &self,
         work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (answer, done) = oneshot::channel();
-        let work = move |writer: &mut Writer| {
-            // Nobody waits any more if the caller was cancelled; the work is done all the same.
-            let _unheard = answer.send(work(writer));
-        };
-        self.ask(Job::Work(Box::new(work)), done).await
-    }
-
-    async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-        let ended = || Error::Unavailable("the writing thread has ended".into());
-        self.jobs.send(job).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?.map_err(|e| at_address(e, &self.readers.address))
+        self.writing.write(work).await.map_err(|e| at_address(e, &self.readers.address))
     }
 
     /// Runs `work` on a reading connection.
@@ -195,97 +161,6 @@ impl PostgresStore {
 /// Checks a URL without asking the server.
 pub(crate) fn check_url(url: &str) -> Result<()> {
     Address::parse(url).map(|_| ())
-}
-
-/// Ends when the store is dropped and its last job is done.
-fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<Job>) {
-    let mut next = None;
-    while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
-        match job {
-            Job::Work(work) => work(&mut writer),
-            Job::Store(waiting) => {
-                let mut together = vec![waiting];
-                while together.len() < MAX_TOGETHER {
-                    match queue.try_recv() {
-                        Ok(Job::Store(waiting)) => together.push(waiting),
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
-                }
-                store_together(&mut writer, together);
-            }
-        }
-    }
-}
-
-/// Calls that wait at the same time share a commit, which is what takes time, and nothing else: each is refused by itself.
-fn store_together(writer: &mut Writer, waiting: Vec<Waiting>) {
-    let (requests, answers): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.accepted, w.answer)).unzip();
-    let stored = writer.run(|batch, memory| {
-        let mut stored = Vec::with_capacity(requests.len());
-        for request in &requests {
-            match stored::store(batch, &memory.key, request) {
-                Err(error @ (Error::Unavailable(_) | Error::Damaged(_))) => return Err(error),
-                done => stored.push(done),
-            }
-        }
-        Ok(stored)
-    });
-    let stored = stored.unwrap_or_else(|error| answers.iter().map(|_| Err(again(&error))).collect());
-    for (answer, stored) in answers.into_iter().zip(stored) {
-        // Nobody waits any more if the caller was cancelled; the messages are stored all the same.
-        let _unheard = answer.send(stored);
-    }
-}
-
-/// The error for each of those that failed together.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Unavailable(why) => Error::Unavailable(why.clone()),
-        other => Error::Damaged(other.to_string()),
-    }
-}
-
-struct Readers {
-    address: Arc<Address>,
-    idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
-}
-
-impl Readers {
-    /// A connection that was idle may have broken meanwhile; then a new one is tried.
-    fn with<T>(&self, work: impl Fn(&Snapshot<'_>) -> Result<T>) -> Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some(connection) = idle {
-            match self.run(connection, &work) {
-                (Err(Error::Unavailable(_)), false) => {}
-                (done, _) => return done.map_err(|e| at_address(e, &self.address)),
-            }
-            // The others have broken with it.
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        let connection = Connection::open(&self.address, Limits::READING);
-        let done = connection.and_then(|connection| self.run(connection, &work).0);
-        done.map_err(|e| at_address(e, &self.address))
-    }
-
-    /// Runs `work` in one transaction that sees one moment, and keeps the connection if it is still good; whether it is.
-    fn run<T>(&self, connection: Connection, work: &impl Fn(&Snapshot<'_>) -> Result<T>) -> (Result<T>, bool) {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let done = connection.transaction(begin, || work(&Snapshot::new(&connection, DEFAULT_TENANT)));
-        let is_usable = connection.is_usable();
-        if is_usable {
-            self.keep(connection);
-        }
-        (done, is_usable)
-    }
-
-    fn keep(&self, connection: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-    }
 }
 
 fn stopped(error: tokio::task::JoinError) -> Error {
@@ -348,8 +223,7 @@ impl Store for PostgresStore {
         // What takes time is done before others have to wait for the lock.
         let accepted =
             tokio::task::spawn_blocking(move || handed_in::accept(into, messages)).await.map_err(stopped)??;
-        let (answer, done) = oneshot::channel();
-        self.ask(Job::Store(Waiting { accepted, answer }), done).await
+        self.writing.store(accepted).await.map_err(|e| at_address(e, &self.readers.address))
     }
 
     async fn conversations_total(&self, filter: ConversationFilter) -> Result<u64> {

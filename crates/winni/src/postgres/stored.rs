@@ -17,6 +17,7 @@ use crate::handed_in::{self, Accepted, AcceptedConversation, AcceptedDestination
 use crate::model::{Conversation, StoredMessage, Timestamp};
 use crate::store::Result;
 use crate::tables::{Ingest, Packing};
+use crate::writing::Stored;
 
 /// A row of `stored_content` with its indexes, without its data, measured.
 const CONTENT_ROW: u64 = 160;
@@ -25,9 +26,6 @@ pub(super) fn begin_conversation(batch: &Batch<'_>, new: &AcceptedConversation) 
     let (_, uuid) = begin(batch, new, Timestamp::now())?;
     conversations::one(&batch.reads, uuid)?.ok_or_else(|| damaged(format!("conversation {uuid} vanished")))
 }
-
-/// The conversation, and its new messages.
-pub(super) type Stored = (Uuid, Vec<StoredMessage>);
 
 /// Stores the messages of one call. Whatever it refuses it refuses before it has changed anything, so that several calls may
 /// share a transaction.

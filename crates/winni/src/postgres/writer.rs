@@ -8,10 +8,13 @@ use super::connection::{Connection, Limits};
 use super::error::damaged;
 use super::schema::{self, DEFAULT_TENANT};
 use super::statistics::Statistics;
+use super::stored;
+use crate::handed_in::Accepted;
 use crate::ingest;
 use crate::ingest::fresh::Fresh;
 use crate::ingest::memory::Memory;
-use crate::store::{Result, Watermark};
+use crate::store::{Error, Result, Watermark};
+use crate::writing::{Stored, Writes};
 use crate::{model, moving};
 
 /// Writes to one database; connects again when the connection has broken.
@@ -88,5 +91,20 @@ impl Writer {
 
     pub(super) fn append(&mut self, batch: model::Batch) -> Result<Watermark> {
         self.run(|tables, memory| ingest::append(tables, batch, memory))
+    }
+}
+
+impl Writes for Writer {
+    fn store(&mut self, calls: Vec<Accepted>) -> Result<Vec<Result<Stored>>> {
+        self.run(|batch, memory| {
+            let mut done = Vec::with_capacity(calls.len());
+            for call in &calls {
+                match stored::store(batch, &memory.key, call) {
+                    Err(error @ (Error::Unavailable(_) | Error::Damaged(_))) => return Err(error),
+                    stored => done.push(stored),
+                }
+            }
+            Ok(done)
+        })
     }
 }

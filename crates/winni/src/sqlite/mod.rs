@@ -23,7 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::handed_in;
@@ -35,27 +34,16 @@ use crate::model::{
 };
 use crate::reading::{self, BodyReader};
 use crate::store::{Error, Result, Store, Watermark};
+use crate::writing::WritingThread;
 use append::Writer;
 use tables::Tables;
-
-/// Calls that may wait for the writing thread; further callers wait for a place.
-const WRITER_QUEUE: usize = 16;
 
 /// Reading connections kept open.
 const READERS: usize = 4;
 
-/// What the writing thread is asked for.
-enum Job {
-    Work(Box<dyn FnOnce(&mut Writer) + Send>),
-    Store(stored::Waiting),
-}
-
-/// Calls that share a commit, at most.
-const MAX_TOGETHER: usize = 64;
-
 /// A data lake in one SQLite file.
 pub struct SqliteStore {
-    jobs: mpsc::Sender<Job>,
+    writing: WritingThread<Writer>,
     readers: Arc<Readers>,
     fresh: Arc<Fresh>,
 }
@@ -74,13 +62,9 @@ impl SqliteStore {
         });
         let (writer, path) = opened.await.map_err(stopped)??;
         let fresh = writer.fresh();
-        let (jobs, queue) = mpsc::channel(WRITER_QUEUE);
-        std::thread::Builder::new()
-            .name("winni-writer".into())
-            .spawn(move || run_writer(writer, queue))
-            .map_err(|e| Error::Unavailable(format!("cannot start a thread: {e}")))?;
+        let writing = WritingThread::start(writer)?;
         let readers = Arc::new(Readers { path, tenant: schema::DEFAULT_TENANT, idle: Mutex::default() });
-        Ok(Self { jobs, readers, fresh })
+        Ok(Self { writing, readers, fresh })
     }
 
     /// Runs `work` on the writing thread, after what was asked before.
@@ -88,18 +72,7 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (answer, done) = oneshot::channel();
-        let work = move |writer: &mut Writer| {
-            // Nobody waits any more if the caller was cancelled; the work is done all the same.
-            let _unheard = answer.send(work(writer));
-        };
-        self.ask(Job::Work(Box::new(work)), done).await
-    }
-
-    async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-        let ended = || Error::Unavailable("the writing thread has ended".into());
-        self.jobs.send(job).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?
+        self.writing.write(work).await
     }
 
     /// Runs `work` on a reading connection, which sees one state of the database all the time.
@@ -121,30 +94,6 @@ impl SqliteStore {
 fn create_folder(path: &Path) -> Result<()> {
     let Some(folder) = path.parent() else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|e| Error::Unavailable(format!("{}: {e}", folder.display())))
-}
-
-/// Ends when the store is dropped and its last job is done.
-fn run_writer(mut writer: Writer, mut queue: mpsc::Receiver<Job>) {
-    let mut next = None;
-    while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
-        match job {
-            Job::Work(work) => work(&mut writer),
-            Job::Store(waiting) => {
-                let mut together = vec![waiting];
-                while together.len() < MAX_TOGETHER {
-                    match queue.try_recv() {
-                        Ok(Job::Store(waiting)) => together.push(waiting),
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
-                }
-                stored::store(&mut writer, together);
-            }
-        }
-    }
 }
 
 struct Readers {
@@ -207,8 +156,7 @@ impl Store for SqliteStore {
     async fn store_messages(&self, into: Destination, messages: Vec<NewMessage>) -> Result<(Uuid, Vec<StoredMessage>)> {
         let accepted =
             tokio::task::spawn_blocking(move || handed_in::accept(into, messages)).await.map_err(stopped)??;
-        let (answer, done) = oneshot::channel();
-        self.ask(Job::Store(stored::Waiting { accepted, answer }), done).await
+        self.writing.store(accepted).await
     }
 
     async fn conversations_total(&self, filter: ConversationFilter) -> Result<u64> {

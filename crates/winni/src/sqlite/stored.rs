@@ -4,7 +4,6 @@
 //! asks. Equal contents are kept once.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::append::Writer;
@@ -15,8 +14,9 @@ use super::tables::Tables;
 use crate::conversation::identity::message_uuid;
 use crate::handed_in::{self, Accepted, AcceptedConversation, AcceptedDestination, AcceptedMessage};
 use crate::model::{Conversation, NewConversation, StoredMessage, Timestamp};
-use crate::store::{Error, Result};
+use crate::store::Result;
 use crate::tables::{Ingest, Packing};
+use crate::writing::{Stored, Writes};
 
 /// A row of `stored_content` with its index, without its data, measured.
 const CONTENT_ROW: u64 = 40;
@@ -32,44 +32,23 @@ pub(super) fn begin_conversation(writer: &mut Writer, new: NewConversation) -> R
     conversation.ok_or_else(|| damaged(format!("conversation {uuid} vanished")))
 }
 
-/// A call that waits for its messages to be stored.
-pub(super) struct Waiting {
-    pub(super) accepted: Accepted,
-    pub(super) answer: oneshot::Sender<Result<Stored>>,
-}
-
-/// The conversation, and its new messages.
-pub(super) type Stored = (Uuid, Vec<StoredMessage>);
-
-/// Stores the messages of calls that wait at the same time. They share a commit, which is what takes time, and nothing
-/// else: each of them succeeds or fails by itself.
-pub(super) fn store(writer: &mut Writer, waiting: Vec<Waiting>) {
-    let (requests, answers): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.accepted, w.answer)).unzip();
-    let results = match store_all(writer, requests) {
-        Ok(results) => results,
-        Err(error) => answers.iter().map(|_| Err(again(&error))).collect(),
-    };
-    for (answer, result) in answers.into_iter().zip(results) {
-        // Nobody waits any more if the caller was cancelled; the messages are stored all the same.
-        let _unheard = answer.send(result);
-    }
-}
-
-fn store_all(writer: &mut Writer, requests: Vec<Accepted>) -> Result<Vec<Result<Stored>>> {
-    writer.check_file()?;
-    let (tenant, key) = (writer.tenant, writer.block_key());
-    let mut transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut results = Vec::with_capacity(requests.len());
-    for request in requests {
-        let savepoint = transaction.savepoint()?;
-        let result = store_one(Tables { connection: &savepoint, tenant }, key, request);
-        if result.is_ok() {
-            savepoint.commit()?;
+impl Writes for Writer {
+    fn store(&mut self, calls: Vec<Accepted>) -> Result<Vec<Result<Stored>>> {
+        self.check_file()?;
+        let (tenant, key) = (self.tenant, self.block_key());
+        let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut results = Vec::with_capacity(calls.len());
+        for call in calls {
+            let savepoint = transaction.savepoint()?;
+            let result = store_one(Tables { connection: &savepoint, tenant }, key, call);
+            if result.is_ok() {
+                savepoint.commit()?;
+            }
+            results.push(result);
         }
-        results.push(result);
+        transaction.commit()?;
+        Ok(results)
     }
-    transaction.commit()?;
-    Ok(results)
 }
 
 fn store_one(tables: Tables<'_>, key: [u8; 32], Accepted { into, messages }: Accepted) -> Result<Stored> {
@@ -81,14 +60,6 @@ fn store_one(tables: Tables<'_>, key: [u8; 32], Accepted { into, messages }: Acc
     };
     let stored = Adding { tables, key, conversation, uuid }.add(messages)?;
     Ok((uuid, stored))
-}
-
-/// The error for each of those that failed together.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Unavailable(why) => Error::Unavailable(why.clone()),
-        other => Error::Damaged(other.to_string()),
-    }
 }
 
 fn begin(tables: Tables<'_>, new: &AcceptedConversation, at: Timestamp) -> Result<(i64, Uuid)> {
