@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use e2e::fake_api::FakeApi;
 use e2e::load::Load;
+use e2e::mcp::Mcp;
 use e2e::postgres::{Cluster, PASSWORD};
 use e2e::recorder::{Place, Recorder};
 use e2e::verify::record_holds;
+use e2e::wait;
+use serde_json::json;
 
 /// How much passes while the server is away, and while it is there.
-const DURING: usize = 40;
+const DURING: usize = 20;
 
 fn traffic_goes_on(load: &Load, recorder: &Recorder) {
     let so_far = load.got_count();
@@ -22,15 +25,19 @@ fn a_killed_server_stops_no_traffic_and_gets_everything_once() {
     let mut cluster = Cluster::start(&[]);
     let database = cluster.database();
     let place = Place::new().with_arguments(&["--database", database.url()]);
-    let (api, load) = (FakeApi::start(), Load::start(3, 20, 5));
+    let (api, load) = (FakeApi::start(), Load::start(2, 20, 40));
     let recorder = place.kgb(&api.url());
     load.aim(Some(recorder.address()));
     traffic_goes_on(&load, &recorder);
     place.drained_to(10);
-    for _ in 0..3 {
+    for round in 0..3 {
         cluster.kill();
         traffic_goes_on(&load, &recorder);
+        // Once it comes back amid traffic. What passes while it starts is as much as the machine is slow, and is all read back
+        // below, so that it is enough.
+        load.aim((round == 0).then(|| recorder.address()));
         cluster.start_server();
+        load.aim(Some(recorder.address()));
         traffic_goes_on(&load, &recorder);
     }
     load.aim(None);
@@ -40,6 +47,36 @@ fn a_killed_server_stops_no_traffic_and_gets_everything_once() {
     recorder.stop();
     assert!(said.contains("cannot drain"), "the server was never missed: {said}");
     assert!(!said.contains(PASSWORD), "{said}");
+    assert_eq!(place.stats()["unrecorded"], 0);
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_waited_for_and_gets_everything() {
+    let mut cluster = Cluster::start(&[]);
+    let database = cluster.database();
+    cluster.stop();
+    let place = Place::new().with_arguments(&["--database", database.url()]);
+    let (api, load) = (FakeApi::start(), Load::start(2, 20, 40));
+    let up = place.recorder("up", &api.url(), &[]);
+    load.aim(Some(up.address()));
+    traffic_goes_on(&load, &up);
+    let dewey = Mcp::of_url(&up.ready["dewey"]);
+    let context = json!({"name": "a", "content": "b"});
+    let refused = dewey.call("dewey_set_startup_context", &context);
+    assert!(refused.is_error && refused.text.contains("nothing was changed; try again later"), "{}", refused.text);
+    assert!(!refused.text.contains(PASSWORD), "{}", refused.text);
+    load.aim(None);
+    cluster.start_server();
+    load.aim(Some(up.address()));
+    traffic_goes_on(&load, &up);
+    wait::until_within(Duration::from_secs(60), "Dewey to reach the database", || {
+        (!dewey.call("dewey_set_startup_context", &context).is_error).then_some(())
+    });
+    load.aim(None);
+    let got = load.stop();
+    record_holds(&place, &got, &api.log());
+    assert!(!up.stderr().contains(PASSWORD), "{}", up.stderr());
+    up.stop();
     assert_eq!(place.stats()["unrecorded"], 0);
 }
 
