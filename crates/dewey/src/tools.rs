@@ -78,8 +78,10 @@ fn refused(error: Error) -> ToolError {
         Error::NotFound(why) => ToolError::parameter("conversation_id", format!("names nothing: {why}")),
         Error::Unavailable(why) => {
             tracing::warn!(why, "a tool call failed, as the database is not available");
+            // A server that goes just after it was told to commit has done so, perhaps.
             ToolError::new(format!(
-                "the database is not available now, and nothing was changed; try again later: {why}"
+                "the database is not available now; try again later, and if its connection broke, look first whether this \
+                 call was carried out: {why}"
             ))
         }
         other => {

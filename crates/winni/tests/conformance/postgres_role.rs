@@ -5,7 +5,7 @@ use winni::model::*;
 use winni::store::{Error, Store};
 
 use crate::agent::{Agent, says, user};
-use crate::lake::{Lake, postgres};
+use crate::lake::{Database, Lake, postgres};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_needs_no_more_than_the_right_to_read() {
@@ -60,4 +60,24 @@ async fn the_first_reader_of_an_empty_database_makes_the_schema() {
     store.set_startup_context("a".into(), "b".into(), true).await.unwrap();
     let again = winni::PostgresStore::open_for_reading(&database.url).await.unwrap();
     assert_eq!(again.set_startup_context("a".into(), "c".into(), true).await.unwrap().version, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_not_make_schemas_needs_one_that_it_owns() {
+    let database = postgres();
+    let (name, folder) = (database.name(), database.folder.path());
+    let role = format!("owner_in_{name}");
+    let sql = |sql: String| e2e::postgres::shared().sql(name, &sql);
+    sql(format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"));
+    let as_owner = database.url.replace(&format!("{USER}:"), &format!("{role}:"));
+    let Err(error) = winni::open(&as_owner, folder).await else { panic!("it made a schema") };
+    assert!(error.to_string().contains("permission denied"), "{error}");
+    sql(format!("CREATE SCHEMA iccm AUTHORIZATION {role}"));
+    let store = winni::open(&as_owner, folder).await.unwrap();
+    let context = store.set_startup_context("a".into(), "b".into(), true).await.unwrap();
+    assert_eq!(store.startup_context(None).await.unwrap(), Some(context));
+    let mut lake = Lake::open(Database { url: as_owner, folder: database.folder }).await;
+    lake.record(Agent::new("s").ask(&[user("question")], &says("answer"))).await;
+    lake.index().await;
+    assert_eq!(lake.found("question").await, ["question"]);
 }

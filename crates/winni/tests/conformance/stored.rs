@@ -59,7 +59,7 @@ pub(crate) async fn all_messages_are_stored_or_none(lake: Lake) {
     let Err(Error::Invalid(why)) = lake.store.store_messages(into(), wrong(4)).await else {
         panic!("turn 4 was taken")
     };
-    assert!(why.contains("must be 3, the next turn") && why.contains("not 4"), "{why}");
+    assert!(why.contains("`turn_number` must be 3") && why.contains("not 4"), "{why}");
     let bad = NewMessage { content: json!({"text": "x"}), ..message(Role::User, "") };
     let refused = lake.store.store_messages(into(), vec![message(Role::User, "two"), bad.clone()]).await;
     assert!(matches!(refused, Err(Error::Invalid(_))));
