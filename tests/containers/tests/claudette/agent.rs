@@ -308,6 +308,8 @@ fn a_database_that_crashes_stops_no_agent_and_gets_everything_when_it_is_back() 
     let project = Project::new(&engine, "database");
     project.up();
     project.ask("hello");
+    // Now the database has been made, which its image does not begin anew once it was stopped half-way.
+    holds_all_that_was_answered(&project);
     let before = project.restarts("postgres");
     project.crash("postgres");
     assert!(project.ask("long").text().contains("All fourteen steps are done."));
@@ -343,6 +345,8 @@ fn a_restart_and_a_reboot_lose_nothing_and_all_comes_back_by_itself() {
     let project = Project::new(&engine, "reboot");
     project.up();
     project.ask("tools");
+    // Now the database has been made, which its image does not begin anew once it was stopped half-way.
+    holds_all_that_was_answered(&project);
     let seen = stream_under_way(&project);
     project.compose(&["restart"]);
     project.is_up();
