@@ -19,7 +19,14 @@ struct Open {
     connection: Connection,
     /// The message that the parts of the index end before, as far as it is known.
     reaches: i64,
+    /// Messages added to the newest part, and how many of them the planner is to look at next.
+    added: usize,
+    next_look: usize,
 }
+
+/// The planner looks at a part when it has so many messages, and whenever they have doubled. Of a part that it has never seen
+/// it believes that a search is best done by reading all of it.
+const FIRST_LOOK: usize = 500;
 
 impl Indexer {
     pub(super) fn new(address: Arc<Address>) -> Self {
@@ -31,12 +38,15 @@ impl Indexer {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.as_ref().is_none_or(|open| !open.connection.is_usable()) {
             *open = None;
-            *open = Some(Open { connection: Connection::open(&self.address, Limits::WRITING)?, reaches: 0 });
+            let connection = Connection::open(&self.address, Limits::WRITING)?;
+            *open = Some(Open { connection, reaches: 0, added: 0, next_look: FIRST_LOOK });
         }
-        let Some(Open { connection, reaches }) = &mut *open else { return Ok(()) };
+        let Some(Open { connection, reaches, added, next_look }) = &mut *open else { return Ok(()) };
         let last = read.iter().map(Ready::message).max().unwrap_or(0);
-        if last >= *reaches {
+        let enters_part = last >= *reaches;
+        if enters_part {
             *reaches = schema::make_words_parts(connection, last)?;
+            (*added, *next_look) = (0, FIRST_LOOK);
         }
         connection.transaction("BEGIN", || {
             // Somebody may be moving a record here.
@@ -44,7 +54,17 @@ impl Indexer {
                 return Err(moving::unfinished());
             }
             indexing::index(connection, DEFAULT_TENANT, read)
-        })
+        })?;
+        // Little is added to older parts from now on, so nobody else would for a long time.
+        if enters_part {
+            indexing::merge_lists(connection)?;
+        }
+        *added += read.len();
+        if *added >= *next_look {
+            *next_look = 2 * *added;
+            connection.batch(&format!("ANALYZE message_words_{}", *reaches / schema::WORDS_PART))?;
+        }
+        Ok(())
     }
 }
 

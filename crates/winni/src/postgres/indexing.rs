@@ -121,6 +121,15 @@ pub(super) fn index(connection: &Connection, tenant: i64, read: &[Ready]) -> Res
     Ok(())
 }
 
+/// Merges what was added to the parts of the index into them: each search reads the lists in which it waits. How many there
+/// are.
+pub(super) fn merge_lists(connection: &Connection) -> Result<usize> {
+    let sql = "SELECT gin_clean_pending_list(i.indexrelid) FROM pg_inherits p
+         JOIN pg_index i ON i.indrelid = p.inhrelid JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE p.inhparent = 'message_words'::regclass AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'gin')";
+    Ok(connection.query(sql, &[])?.len())
+}
+
 /// Takes messages that are gone out of the queue and out of the index.
 pub(super) fn forget(batch: &Batch<'_>, messages: &[i64]) -> Result<()> {
     // In this order: see the top.

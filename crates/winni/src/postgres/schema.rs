@@ -244,7 +244,10 @@ mod tests {
             )
             .unwrap();
         let found: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        assert_eq!(found, [("message_words_3".to_owned(), 300), ("message_words_4".to_owned(), 1)]);
+        let expected = [("message_words_3".to_owned(), 300), ("message_words_4".to_owned(), 1)];
+        assert_eq!(found, expected);
+        let lists = crate::postgres::indexing::merge_lists(&connection).unwrap();
+        assert_eq!(lists, 2, "each part has one");
     }
 
     #[test]

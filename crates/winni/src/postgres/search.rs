@@ -156,8 +156,11 @@ impl Matching {
         if offset < ranked.len() {
             let first = i64::try_from(offset).unwrap_or(i64::MAX);
             let most = i64::try_from(limit.min(ranked.len() - offset)).unwrap_or(i64::MAX);
-            let sql = "SELECT w.message, max(ts_rank($3::real[], w.words, $4::text::tsquery))::float8 FROM message_words w
-                 WHERE w.tenant = $1 AND w.message = ANY($2) GROUP BY w.message ORDER BY 2 DESC, 1 DESC LIMIT $5 OFFSET $6";
+            // Weighed before they are sorted, because the words are wide.
+            let sql = "SELECT message, max(weight)::float8 FROM
+                     (SELECT message, ts_rank($3::real[], words, $4::text::tsquery) AS weight FROM message_words
+                      WHERE tenant = $1 AND message = ANY($2) OFFSET 0) w
+                 GROUP BY message ORDER BY 2 DESC, 1 DESC LIMIT $5 OFFSET $6";
             let parameters: Params<'_> = &[&snapshot.tenant, &ranked, &&WEIGHTS[..], &self.wanted, &most, &first];
             for row in snapshot.connection.query(sql, parameters)? {
                 page.push((row.try_get(0)?, row.try_get::<_, Option<f64>>(1)?.unwrap_or_default()));

@@ -12,4 +12,4 @@ pub(crate) mod snippet;
 pub(crate) mod tokens;
 
 /// A search's matches are counted up to so many: who found more narrows the search, and counting takes time.
-pub const MAX_COUNTED: u64 = 10_000;
+pub const MAX_COUNTED: u64 = 2_000;

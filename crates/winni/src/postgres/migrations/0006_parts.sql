@@ -16,7 +16,7 @@ BEGIN
         words   tsvector NOT NULL,
         PRIMARY KEY (tenant, message, part)
     ) PARTITION BY RANGE (message);
-    -- What is added waits in a list that each search reads from end to end: 4 MB of it take 100 ms.
+    -- What is added waits in a list that each search reads from end to end; 4 MB of it are too much.
     CREATE INDEX message_words_by_word ON message_words USING gin (words) WITH (gin_pending_list_limit = 512);
     CREATE INDEX message_words_further ON message_words (tenant, message) WHERE part > 0;
     EXECUTE format('ALTER TABLE message_words ATTACH PARTITION message_words_%s FOR VALUES FROM (MINVALUE) TO (%s)',
