@@ -22,6 +22,7 @@ use crate::assemble::Unreadable;
 const GATHER: Duration = Duration::from_millis(100);
 /// How often a suspect is tried again while the store takes nothing else.
 const SUSPECT_RETRY: Duration = Duration::from_secs(2);
+
 /// What a lane's turn has led to.
 enum Turn {
     /// Something was stored or put aside; there may be more.

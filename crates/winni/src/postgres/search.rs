@@ -110,8 +110,7 @@ impl Matching {
             unseen -= width;
             seen += width;
             self.add_newest(snapshot, unseen..unseen + width, wanted - found.len(), &mut found)?;
-            let missing = wanted.saturating_sub(found.len()) as i64;
-            width = (missing / (found.len() as i64 / seen).max(1) + 1).min(seen);
+            width = next_width(wanted.saturating_sub(found.len()), found.len(), seen);
         }
         Ok(found)
     }
@@ -170,6 +169,13 @@ impl Matching {
         page.extend(rest.map(|message| (*message, 0.0)));
         Ok(page)
     }
+}
+
+/// How many parts to look at next: as many as promise what is missing, at most as many as were seen, and always one.
+fn next_width(missing: usize, found: usize, seen: i64) -> i64 {
+    let in_each = (found as i64 / seen).max(1);
+    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+    (missing / in_each).saturating_add(1).clamp(1, seen)
 }
 
 /// A term as a tsquery.
@@ -286,4 +292,18 @@ fn hits(snapshot: &Snapshot<'_>, query: &Query, page: &[(i64, f64)]) -> Result<V
         });
     }
     Ok(hits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_always_goes_on_whatever_page_is_wanted() {
+        assert_eq!(next_width(usize::MAX, 0, 1), 1);
+        assert_eq!(next_width(usize::MAX, 0, 8), 8);
+        assert_eq!(next_width(1_600, 400, 1), 1);
+        assert_eq!(next_width(900, 1_100, 2), 2);
+        assert_eq!(next_width(100, 1_900, 4), 1);
+    }
 }
