@@ -113,9 +113,10 @@ pub(super) fn index(connection: &Connection, tenant: i64, read: &[Ready]) -> Res
         &[&tenant, &done],
     )?;
     connection.execute(
-        "INSERT INTO message_words (tenant, message, part, words)
-         SELECT $1, w.message, w.part, w.words::tsvector
-         FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS w (message, part, words)",
+        "INSERT INTO message_words (tenant, message, part, created_at, words)
+         SELECT $1, w.message, w.part, m.created_at, w.words::tsvector
+         FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS w (message, part, words)
+         CROSS JOIN LATERAL (SELECT created_at FROM message WHERE tenant = $1 AND id = w.message OFFSET 0) m",
         &[&tenant, &ids, &parts, &words],
     )?;
     Ok(())

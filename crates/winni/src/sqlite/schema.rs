@@ -8,13 +8,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use crate::store::{Error, Result};
 
 /// Numbered from 1, in order; PostgreSQL's have the same numbers. A released migration is never edited.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001_record.sql"),
     include_str!("migrations/0002_stored.sql"),
     include_str!("migrations/0003_search.sql"),
     include_str!("migrations/0004_frames.sql"),
     include_str!("migrations/0005_moving.sql"),
     include_str!("migrations/0006_parts.sql"),
+    include_str!("migrations/0007_moments.sql"),
 ];
 
 /// How long a connection waits for another process that holds the lock.

@@ -189,11 +189,9 @@ impl Rows<'_> {
             Filter::Since(at) => format!("m.created_at >= {}", at.0),
             Filter::Until(at) => format!("m.created_at < {}", at.0),
             Filter::Model(wanted) => {
-                let models = self.numbers(
-                    "SELECT id, text FROM name WHERE tenant = ?1 AND id IN
-                    (SELECT model FROM exchange WHERE tenant = ?1)",
-                    |name| model_matches(name, wanted),
-                )?;
+                // Methods and paths are names, too; no exchange has one as its model.
+                let sql = "SELECT id, text FROM name WHERE tenant = ?1";
+                let models = self.numbers(sql, |name| model_matches(name, wanted))?;
                 format!(
                     "EXISTS (SELECT 1 FROM exchange e WHERE e.tenant = {} AND e.conversation = c.id
                          AND e.model IN ({models}))",

@@ -1,0 +1,1 @@
+-- In PostgreSQL the full-text index got the moment of each message; here messages are close by.
