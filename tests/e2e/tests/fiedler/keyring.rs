@@ -26,7 +26,9 @@ struct Session {
 impl Session {
     fn start(home: &Path) -> Self {
         let mut command = Command::new("dbus-daemon");
-        command.args(["--session", "--nofork", "--print-address"]).env("HOME", home);
+        // Its socket in here: killed, it leaves it behind.
+        let socket = format!("--address=unix:path={}", home.join("bus").display());
+        command.args(["--session", "--nofork", "--print-address", &socket]).env("HOME", home);
         let (mut bus, mut stdout) = Running::start_reading(command);
         let address = process::first_line(&mut bus, &mut stdout).trim().to_owned();
         let mut command = Command::new("sh");
