@@ -90,7 +90,8 @@ fn word(n: usize) -> String {
     (0..5).map(|place| SYLLABLES[(mixed >> (4 * place)) as usize & 15]).collect()
 }
 
-/// Exchanges of agents that work side by side: each asks, is answered, and resends what was said with its next question.
+/// Exchanges of agents that work side by side: each asks, is answered, and resends what was said with what it says next. Two of
+/// three answers call a tool, and the tool's result is said next.
 pub(crate) struct Agents {
     histories: Vec<(String, Vec<Value>)>,
 }
@@ -112,31 +113,37 @@ impl Agents {
         }
         let turn = corpus.below(self.histories.len());
         let (session, history) = &mut self.histories[turn];
-        history.push(json!({"role": "user", "content": corpus.text(60)}));
-        let answer = corpus.text(60);
+        let said = match history.last().map(|answer| &answer["content"][1]["id"]) {
+            Some(Value::String(call)) => {
+                json!([{"type": "tool_result", "tool_use_id": call, "content": corpus.text(60)}])
+            }
+            _ => json!(corpus.text(60)),
+        };
+        history.push(json!({"role": "user", "content": said}));
+        let mut answer = vec![json!({"type": "text", "text": corpus.text(50)})];
+        if corpus.below(3) > 0 {
+            let id = format!("toolu_{:016x}", corpus.next());
+            answer.push(json!({"type": "tool_use", "id": id, "name": "Bash", "input": {"command": corpus.text(10)}}));
+        }
         let exchange = exchange(session, history, &answer);
-        history.push(json!({"role": "assistant", "content": [{"type": "text", "text": answer}]}));
+        history.push(json!({"role": "assistant", "content": answer}));
         exchange
     }
 }
 
-fn exchange(session: &str, history: &[Value], answer: &str) -> CapturedExchange {
+fn exchange(session: &str, history: &[Value], answer: &[Value]) -> CapturedExchange {
     let headers = |pairs: &[(&str, &str)]| {
         Headers(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect())
     };
     let version = || "HTTP/1.1".to_owned();
     let request = json!({"model": "claude-sonnet-4-5", "messages": history,
         "system": [{"type": "text", "text": "Be helpful."}], "tools": [{"name": "Bash"}], "max_tokens": 1000, "stream": true});
-    let mut events = vec![
-        json!({"type": "message_start", "message": {"role": "assistant", "model": "claude-sonnet-4-5",
-            "usage": {"input_tokens": 1, "output_tokens": 1}}}),
-        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-    ];
-    events.extend(answer.split_inclusive(' ').collect::<Vec<_>>().chunks(10).map(|words| {
-        let text = words.concat();
-        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
-    }));
-    events.push(json!({"type": "content_block_stop", "index": 0}));
+    let mut events =
+        vec![json!({"type": "message_start", "message": {"role": "assistant", "model": "claude-sonnet-4-5",
+        "usage": {"input_tokens": 1, "output_tokens": 1}}})];
+    for (index, block) in answer.iter().enumerate() {
+        events.extend(streamed(index, block));
+    }
     events.push(json!({"type": "message_stop"}));
     let response: String =
         events.iter().map(|e| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap_or_default())).collect();
@@ -165,4 +172,24 @@ fn exchange(session: &str, history: &[Value], answer: &str) -> CapturedExchange 
         response_body: Box::new(response.into_bytes()),
         response_chunks: Vec::new(),
     }
+}
+
+/// The events in which a block of an answer comes.
+fn streamed(index: usize, block: &Value) -> Vec<Value> {
+    let mut begun = block.clone();
+    let (whole, kind, field) = match block["type"].as_str() {
+        Some("text") => (block["text"].as_str().unwrap_or_default().to_owned(), "text_delta", "text"),
+        _ => (block["input"].to_string(), "input_json_delta", "partial_json"),
+    };
+    match kind {
+        "text_delta" => begun["text"] = "".into(),
+        _ => begun["input"] = json!({}),
+    }
+    let mut events = vec![json!({"type": "content_block_start", "index": index, "content_block": begun})];
+    events.extend(whole.split_inclusive(' ').collect::<Vec<_>>().chunks(10).map(|words| {
+        let delta = json!({"type": kind, field: words.concat()});
+        json!({"type": "content_block_delta", "index": index, "delta": delta})
+    }));
+    events.push(json!({"type": "content_block_stop", "index": index}));
+    events
 }
