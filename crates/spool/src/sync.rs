@@ -1,8 +1,8 @@
 //! Group commit: how records reach the disk's platters, many at a time.
 //!
-//! One thread does all the syncing of a spool. A pass takes the log's end, syncs everything up to it, and then says so to
-//! all who wait; who asks while a pass is running is served by the next one. So any number of waiters cost one `fdatasync`
-//! per pass, and a wait lasts at most two passes. There is no queue: a waiter leaves a flag and watches the outcome.
+//! One thread does all the syncing of a spool. A pass takes the log's end, syncs everything up to it, and then tells those whom
+//! it has served; who asks while a pass is running is served by the next one. So any number of waiters cost one `fdatasync`
+//! per pass, and a wait lasts at most two passes. Who waits is as many as there are entries under way; nobody is woken in vain.
 //!
 //! A pass syncs the segments in their order and the folder behind them before anything counts as synced, so `synced` never
 //! covers a record whose predecessors, or whose file name, could still be lost.
@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::filesystem::Access;
@@ -22,78 +22,93 @@ use crate::format::Position;
 use crate::lock;
 use crate::spool::Shared;
 
-/// What the waiters of a spool watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Everything before this is on the disk.
-    pub(crate) synced: Position,
-    pub(crate) poisoned: bool,
+/// Who waits for the log to be on the disk up to a position.
+#[derive(Debug)]
+struct Waiter {
+    position: Position,
+    /// Dropped when nothing will be synced any more.
+    reached: oneshot::Sender<()>,
 }
 
-/// What the sync thread is asked for.
 #[derive(Debug, Default)]
-struct Orders {
+struct State {
+    /// Everything before this is on the disk.
+    synced: Position,
+    poisoned: bool,
+    waiting: Vec<Waiter>,
+    /// Whether the thread is to begin a pass, and whether it is to end.
     wanted: bool,
     stop: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct GroupCommit {
-    orders: Mutex<Orders>,
+    state: Mutex<State>,
     ordered: Condvar,
     /// Held during a pass: the thread's, and that of `end_life`, which does not wait for the thread.
     pass: Mutex<()>,
-    progress: watch::Sender<Progress>,
 }
 
 impl GroupCommit {
     pub(crate) fn new(synced: Position) -> Self {
-        Self {
-            orders: Mutex::default(),
-            ordered: Condvar::new(),
-            pass: Mutex::default(),
-            progress: watch::Sender::new(Progress { synced, poisoned: false }),
-        }
+        let state = Mutex::new(State { synced, ..State::default() });
+        Self { state, ordered: Condvar::new(), pass: Mutex::default() }
     }
 
     pub(crate) fn synced(&self) -> Position {
-        self.progress.borrow().synced
-    }
-
-    /// Asks for a pass, without waiting for it.
-    pub(crate) fn order(&self) {
-        lock(&self.orders).wanted = true;
-        self.ordered.notify_one();
+        lock(&self.state).synced
     }
 
     /// Waits until everything before `position` is on the disk.
     pub(crate) async fn reached(&self, position: Position) -> Result<()> {
-        if self.synced() >= position {
-            return Ok(());
-        }
-        // Subscribed before the order is given, so that the pass which serves it cannot be missed.
-        let mut progress = self.progress.subscribe();
-        self.order();
-        let done = |progress: &Progress| progress.poisoned || progress.synced >= position;
-        match progress.wait_for(done).await {
-            Ok(progress) if progress.synced >= position => Ok(()),
-            _ => Err(Error::Poisoned),
-        }
+        let reached = {
+            let mut state = lock(&self.state);
+            if state.synced >= position {
+                return Ok(());
+            }
+            if state.poisoned {
+                return Err(Error::Poisoned);
+            }
+            let (reached, is_reached) = oneshot::channel();
+            state.waiting.push(Waiter { position, reached });
+            state.wanted = true;
+            is_reached
+        };
+        self.ordered.notify_one();
+        reached.await.map_err(|_| Error::Poisoned)
     }
 
     /// Wakes all waiters with the news that nothing will be synced any more.
     pub(crate) fn poison(&self) {
-        self.progress.send_modify(|progress| progress.poisoned = true);
+        let waiting = {
+            let mut state = lock(&self.state);
+            state.poisoned = true;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(waiting);
+    }
+
+    /// Tells those whom a pass has served.
+    fn settle(&self, synced: Position) {
+        let served: Vec<Waiter> = {
+            let mut state = lock(&self.state);
+            state.synced = state.synced.max(synced);
+            let synced = state.synced;
+            state.waiting.extract_if(.., |waiter| waiter.position <= synced).collect()
+        };
+        for waiter in served {
+            // Who hung up meanwhile waits no more.
+            let _unheard = waiter.reached.send(());
+        }
     }
 
     fn next_order(&self) -> bool {
-        let mut orders = lock(&self.orders);
-        while !orders.wanted && !orders.stop {
-            orders = self.ordered.wait(orders).unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
+        while !state.wanted && !state.stop {
+            state = self.ordered.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let stop = orders.stop;
-        orders.wanted = false;
-        !stop
+        state.wanted = false;
+        !state.stop
     }
 }
 
@@ -106,7 +121,7 @@ pub(crate) fn sync_now(shared: &Shared) -> Result<()> {
     }
     match sync_pass(shared) {
         Ok(synced) => {
-            commit.progress.send_modify(|progress| progress.synced = progress.synced.max(synced));
+            commit.settle(synced);
             Ok(())
         }
         Err(error) => {
@@ -165,7 +180,7 @@ pub(crate) struct SyncThread {
 
 impl Drop for SyncThread {
     fn drop(&mut self) {
-        lock(&self.shared.commit.orders).stop = true;
+        lock(&self.shared.commit.state).stop = true;
         self.shared.commit.ordered.notify_one();
         if let Some(thread) = self.thread.take() {
             // It cannot have panicked: it calls nothing that does.
