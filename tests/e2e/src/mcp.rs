@@ -98,14 +98,19 @@ impl Mcp {
 pub struct McpSocket(WebSocket<TcpStream>);
 
 impl McpSocket {
-    /// Calls a tool.
-    pub fn call(&mut self, tool: &str, arguments: &Value) -> ToolAnswer {
-        self.0.send(Message::text(call(tool, &arguments.to_string()))).expect("a message is taken");
+    /// Calls a tool with arguments that need not be JSON.
+    pub fn call_text(&mut self, tool: &str, arguments: &str) -> ToolAnswer {
+        self.0.send(Message::text(call(tool, arguments))).expect("a message is taken");
         loop {
             if let Message::Text(text) = self.0.read().expect("an answer") {
                 return answer(&text);
             }
         }
+    }
+
+    /// Calls a tool.
+    pub fn call(&mut self, tool: &str, arguments: &Value) -> ToolAnswer {
+        self.call_text(tool, &arguments.to_string())
     }
 }
 

@@ -1,8 +1,20 @@
 //! Arguments that nobody should send.
 
+use e2e::mcp::{McpSocket, ToolAnswer};
 use serde_json::{Value, json};
 
 use crate::server::{Backend, Dewey};
+
+/// The error that a call gives, which is the same over both transports.
+fn refusal(dewey: &Dewey, socket: &mut McpSocket, tool: &str, arguments: &str) -> ToolAnswer {
+    let answer = dewey.mcp.call_text(tool, arguments);
+    let shown: String = arguments.chars().take(200).collect();
+    assert!(answer.is_error, "{tool} took {shown}: {}", answer.text);
+    assert!(answer.text.len() < 1_000, "{tool} {shown}: an error of {} bytes", answer.text.len());
+    let other = socket.call_text(tool, arguments);
+    assert_eq!((other.is_error, &other.text), (true, &answer.text), "{tool} {shown}: not the same over a WebSocket");
+    answer
+}
 
 pub(crate) fn hostile_arguments_are_refused_by_name_and_nothing_is_stored(backend: Backend) {
     let dewey = Dewey::start(backend);
@@ -91,10 +103,10 @@ pub(crate) fn hostile_arguments_are_refused_by_name_and_nothing_is_stored(backen
         ("dewey_delete_startup_context", r#"{"name":"nobody"}"#.into(), "name"),
     ];
     let before = dewey.told();
+    let mut socket = dewey.mcp.socket();
     for (tool, arguments, named) in table {
-        let answer = dewey.mcp.call_text(tool, &arguments);
+        let answer = refusal(&dewey, &mut socket, tool, &arguments);
         let shown: String = arguments.chars().take(120).collect();
-        assert!(answer.is_error, "{tool} took {shown}: {}", answer.text);
         assert!(answer.text.contains(named), "{tool} {shown}: {} does not name {named}", answer.text);
     }
     assert_eq!(dewey.told(), before, "a refused call left something behind");
@@ -113,16 +125,15 @@ pub(crate) fn every_parameter_of_every_tool_refuses_what_it_cannot_be(backend: B
     dewey.mcp.call("dewey_store_message", &message).json();
     dewey.mcp.call("dewey_set_startup_context", &json!({"name": "kept", "content": "kept"})).json();
     let before = dewey.told();
+    let mut socket = dewey.mcp.socket();
     let tools = dewey.mcp.tools();
     assert_eq!(tools.len(), 11);
     for tool in &tools {
         let name = tool["name"].as_str().unwrap();
         for (arguments, named) in refused_calls(name, &tool["inputSchema"], &conversation) {
-            let answer = dewey.mcp.call_text(name, &arguments);
+            let answer = refusal(&dewey, &mut socket, name, &arguments);
             let shown: String = arguments.chars().take(200).collect();
-            assert!(answer.is_error, "{name} took {shown}: {}", answer.text);
             assert!(answer.text.contains(&named), "{name} {shown}: {} does not name {named}", answer.text);
-            assert!(answer.text.len() < 1_000, "{name} {shown}: an error of {} bytes", answer.text.len());
         }
     }
     assert_eq!(dewey.told(), before, "a refused call left something behind");
@@ -208,6 +219,7 @@ pub(crate) fn fifty_megabytes_where_they_do_not_belong_are_refused(backend: Back
     let dewey = Dewey::start(backend);
     let large = format!("{:?}", "x".repeat(50 << 20));
     let before = dewey.told();
+    let mut socket = dewey.mcp.socket();
     for (tool, parameter) in [
         ("dewey_begin_conversation", "session_id"),
         ("dewey_store_message", "conversation_id"),
@@ -228,9 +240,8 @@ pub(crate) fn fifty_megabytes_where_they_do_not_belong_are_refused(backend: Back
             _ => false,
         });
         let beside = beside.map(|(name, value)| (*name, (*value).to_owned()));
-        let answer = dewey.mcp.call_text(tool, &object(beside.chain([(parameter, large.clone())])));
-        assert!(answer.is_error && answer.text.contains(parameter), "{tool}: {}", answer.text);
-        assert!(answer.text.len() < 1_000, "{tool}: an error of {} bytes", answer.text.len());
+        let answer = refusal(&dewey, &mut socket, tool, &object(beside.chain([(parameter, large.clone())])));
+        assert!(answer.text.contains(parameter), "{tool}: {}", answer.text);
     }
     assert_eq!(dewey.told(), before, "a refused call left something behind");
     dewey.stop();
