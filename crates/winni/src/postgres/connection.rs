@@ -83,12 +83,13 @@ impl Connection {
             let (client, connection) = connecting.await.map_err(|_| silent())??;
             // What ends the connection is told to whoever asks next.
             tokio::spawn(async move { drop(connection.await) });
-            // Helpers take the server longer to start than most of what is asked here takes.
+            // Helpers take the server longer to start, and statements to compile, than most of what is asked here takes.
             client
                 .batch_execute(&format!(
                     "SET search_path = iccm; SET timezone = 'UTC'; SET client_min_messages = warning;
                      SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {};
-                     SET enable_seqscan = off; SET parallel_setup_cost = 20000; SET plan_cache_mode = {}",
+                     SET enable_seqscan = off; SET parallel_setup_cost = 20000; SET jit = off;
+                     SET plan_cache_mode = {}",
                     limits.statement.as_millis(),
                     limits.lock.as_millis(),
                     patience.as_millis(),
