@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use winni::store::Store;
 
-use crate::Recorder;
+use crate::recorder::Recorder;
 use worker::Worker;
 
 /// How far the drain has come.

@@ -14,8 +14,8 @@ use super::DrainStatus;
 use super::backoff::Backoff;
 use super::indexing;
 use super::lane::{Attempt, Lane, Refused};
-use crate::Recorder;
 use crate::assemble::Unreadable;
+use crate::recorder::Recorder;
 
 /// After a record was written, so long for more to come: one transaction then takes them all. What a transaction costs
 /// depends on the pages that it touches, and many small ones touch the same pages again and again.

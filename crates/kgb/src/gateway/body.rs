@@ -14,12 +14,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::client_io::ClientState;
-use super::pace::Busy;
-use super::taps::ResponseTap;
 
 /// Why a body breaks off in front of its reader.
 #[derive(Debug, thiserror::Error)]
@@ -253,71 +250,5 @@ impl<T: Tap> Drop for RecordedBody<T> {
         if !matches!(self.state, State::Over) {
             self.give_up();
         }
-    }
-}
-
-/// What the gateway answers with: an upstream's body, or one of its own.
-pub(crate) enum ResponseBody {
-    /// The upstream's.
-    Forwarded(RecordedBody<ResponseTap>),
-    /// The gateway's own.
-    Own(Full<Bytes>),
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match self.get_mut() {
-            Self::Forwarded(body) => Pin::new(body).poll_frame(cx),
-            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Forwarded(body) => body.is_end_stream(),
-            Self::Own(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Forwarded(body) => body.size_hint(),
-            Self::Own(body) => body.size_hint(),
-        }
-    }
-}
-
-/// A response's body that keeps its connection busy while it is there.
-pub(super) struct Attended {
-    body: ResponseBody,
-    _busy: Busy,
-}
-
-impl Attended {
-    pub(super) fn new(body: ResponseBody, busy: Busy) -> Self {
-        Self { body, _busy: busy }
-    }
-}
-
-impl Body for Attended {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -32,8 +32,10 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(50);
 /// How often hyper is given its turn to show a request before it learns that the client is gone. Once is enough; a head that
 /// it refuses is never shown.
 const TURNS: u8 = 4;
+/// Exchanges at once on an HTTP/2 connection.
+pub(super) const MAX_STREAMS: u32 = 100;
 /// Where exchanges share the connection, each takes a turn, and what has come is not known here.
-const SHARED_TURNS: u8 = 4 + super::connection::MAX_STREAMS as u8;
+const SHARED_TURNS: u8 = 4 + MAX_STREAMS as u8;
 
 /// What the connection and the exchanges on it tell each other. Shared by [`ClientIo`] (owner of the socket) and the
 /// response body that is being sent.
@@ -45,7 +47,7 @@ pub(crate) struct ClientState {
     flushes: AtomicU64,
     waiting: Mutex<Vec<Waker>>,
     framing: Mutex<Framing>,
-    pub(super) pace: Pace,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl ClientState {

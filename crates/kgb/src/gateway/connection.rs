@@ -5,11 +5,14 @@
 //! what is buffered for each). A shutdown lets exchanges end; dropping the future cuts them.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,12 +21,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::body::Attended;
-use super::client_io::{ClientIo, ClientState};
-use super::forward::{Hangup, exchange};
+use super::answer::{Hangup, ResponseBody};
+use super::body::Broken;
+use super::client_io::{ClientIo, ClientState, MAX_STREAMS};
+use super::forward::exchange;
+use super::life::Life;
 use super::pace::{Busy, Limits};
+use super::shared::Shared;
 use super::upstream::MAX_HEADERS;
-use super::{Life, Shared};
 
 /// A head may have this size; with more the client is answered 431.
 const MAX_HEAD_BYTES: u32 = 256 * 1024;
@@ -31,8 +36,6 @@ const MAX_HEAD_BYTES: u32 = 256 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// A client that is idle for so long is asked by TCP, or by HTTP/2, whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Exchanges at once on an HTTP/2 connection.
-pub(super) const MAX_STREAMS: u32 = 100;
 /// What a stream and a connection may send before it has been passed on, and what is held for a slow reader.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -159,7 +162,39 @@ async fn attend(
     life: Life,
     request: Request<Incoming>,
 ) -> Result<Response<Attended>, Hangup> {
-    let busy = Busy::new(client.clone());
+    let busy = Busy::new(client.pace.clone());
     let answer = exchange(shared, client, life, request).await?;
     Ok(answer.map(|body| Attended::new(body, busy)))
+}
+
+/// A response's body that keeps its connection busy while it is there.
+struct Attended {
+    body: ResponseBody,
+    _busy: Busy,
+}
+
+impl Attended {
+    fn new(body: ResponseBody, busy: Busy) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl Body for Attended {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What clients send in place of the credential.
 pub const PLACEHOLDER: &str = "held-by-kgb";

@@ -2,83 +2,26 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION};
+use http::header::CONNECTION;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body;
-use http_body_util::BodyExt;
-use hyper::Response;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use winni::model::Outcome;
 
-use super::Shared;
-use super::body::{Peeked, RecordedBody, ResponseBody};
+use super::answer::{Answer, Hangup, deliver};
+use super::asked::{Asked, To};
+use super::body::{Peeked, RecordedBody};
 use super::cause::{advice, explain, is_reset};
 use super::client_io::ClientState;
-use super::refuse::{Refusal, name_exchange};
-use super::taps::{RequestBody, RequestTap, ResponseTap, Unread, discard};
+use super::life::Life;
+use super::refuse::{Refusal, refuse};
+use super::shared::Shared;
+use super::taps::{RequestBody, RequestTap, Unread, discard, settle_request};
 use super::ways::{Named, Way};
-use super::{Life, addressee, hop, own, strict};
-use crate::entry::{REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
-use crate::recorder::{Kept, NewExchange, Recording};
-use crate::spy;
-
-/// The client's connection is closed without (the rest of) an answer, as the upstream has closed ours.
-#[derive(Debug, thiserror::Error)]
-#[error("the exchange broke off; so does the client's connection")]
-pub(crate) struct Hangup;
-
-pub(crate) type Answer = Result<Response<ResponseBody>, Hangup>;
-
-/// What the client asks for.
-pub(crate) struct Asked {
-    pub(crate) method: Method,
-    pub(crate) target: PathAndQuery,
-    /// Whom it is meant for instead of us; recorded in place of the target.
-    pub(crate) somebody_else: Option<String>,
-    pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
-    /// hyper's memory of the case in which names were written; the upstream gets them likewise.
-    pub(crate) extensions: http::Extensions,
-}
-
-/// Whom a request goes to, as the record names it.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct To<'a> {
-    pub(crate) upstream: &'a str,
-    /// The MCP server's name, if it passes through the spy.
-    pub(crate) server: Option<&'a str>,
-}
-
-impl Asked {
-    /// Whether it goes to an MCP server through the gateway, which knows its upstreams as model APIs only: Streamable HTTP
-    /// has headers of its own, and clients take both kinds of answers.
-    fn looks_like_mcp(&self) -> bool {
-        let path = self.target.path().trim_end_matches('/');
-        let accepts = |media: &str| {
-            let mut values = self.headers.get_all(ACCEPT).iter();
-            values.any(|value| value.to_str().is_ok_and(|value| value.contains(media)))
-        };
-        path.ends_with("/mcp")
-            || self.headers.keys().any(|name| name.as_str().starts_with("mcp-"))
-            || (accepts("application/json") && accepts("text/event-stream"))
-    }
-
-    pub(crate) fn as_new<'a>(&'a self, to: To<'a>, body: Option<&'a Bytes>) -> NewExchange<'a> {
-        NewExchange {
-            method: self.method.as_str(),
-            target: self.somebody_else.as_deref().unwrap_or(self.target.as_str()),
-            version: self.version,
-            headers: &self.headers,
-            upstream: to.upstream,
-            server: to.server,
-            body: body.map(AsRef::as_ref),
-            calls_tools: to.server.is_some() || self.looks_like_mcp(),
-        }
-    }
-}
+use super::{addressee, hop, own, strict, websocket};
+use crate::recorder::Recording;
 
 /// A request that is on record, ready to go on.
 struct Begun {
@@ -111,14 +54,14 @@ pub(super) async fn exchange(
     }
     let Way { upstream, uri, server } = match way {
         Ok(way) => way,
-        Err(stray) => return spy::turn_away(&gateway, life, asked, stray).await,
+        Err(stray) => return websocket::turn_away(&gateway, life, asked, stray).await,
     };
     if let Some(credential) = &upstream.credential {
         credential.put_into(&mut asked.headers);
     }
     if asked.somebody_else.is_none() && hop::wants_websocket(&asked) {
-        let call = spy::Call { shared: gateway, client, life, asked, upstream, uri, server };
-        return spy::carry(&forwarding, call).await;
+        let call = websocket::Call { shared: gateway, client, life, asked, upstream, uri, server };
+        return websocket::carry(&forwarding, call).await;
     }
     let Begun { recording, body, unread } = match begin(&gateway, &asked, server.to(upstream), body).await {
         Ok(begun) => begun,
@@ -209,16 +152,6 @@ fn forwardable(asked: &Asked, uri: Option<http::Uri>) -> Result<http::Uri, Refus
     uri.ok_or_else(cannot)
 }
 
-/// The request is whole already: nothing of it may go on before it is as durable as it has to be.
-pub(crate) async fn settle_request(recording: &Recording) -> Result<(), spool::Error> {
-    let running = recording.running();
-    running.request_whole();
-    if running.needs_sync() {
-        running.recorder().sync(running.written()).await?;
-    }
-    Ok(())
-}
-
 fn compose(mut asked: Asked, uri: http::Uri, host: &http::HeaderValue, body: RequestBody) -> Request<RequestBody> {
     if asked.version == Version::HTTP_2 {
         hop::from_http2(&mut asked.headers, !body.is_end_stream());
@@ -229,40 +162,6 @@ fn compose(mut asked: Asked, uri: http::Uri, host: &http::HeaderValue, body: Req
     *request.headers_mut() = hop::end_to_end(asked.headers, Some(host));
     *request.extensions_mut() = asked.extensions;
     request
-}
-
-/// The upstream has answered.
-pub(crate) async fn deliver(
-    response: Response<Incoming>,
-    recording: Recording,
-    client: Arc<ClientState>,
-    unread: Unread,
-) -> Answer {
-    let (mut parts, mut body) = response.into_parts();
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        tracing::warn!(exchange = %recording.id(), "the upstream switched protocols unasked; the connection is closed");
-        recording.finish(&[], Outcome::UpstreamAborted);
-        return Err(Hangup);
-    }
-    let running = recording.running().clone();
-    let head = running.recorder().response_head(parts.status, parts.version, &parts.headers);
-    parts.version = Version::HTTP_11;
-    parts.headers = hop::end_to_end(parts.headers, None);
-    name_exchange(&mut parts.headers, recording.id());
-
-    let size = body.size_hint().exact();
-    let peeked = Peeked::look(&mut body).await;
-    let mut tap = ResponseTap { recording: Some(recording), client, unread };
-    let data = peeked.data().map(|bytes| (RESPONSE_BODY, bytes.as_ref()));
-    let kept = tap.head([Some((RESPONSE_HEAD, head.as_slice())), data], peeked.last);
-    if kept == Kept::MustNotPass {
-        return Err(Hangup);
-    }
-    if peeked.last && running.needs_sync() {
-        running.recorder().sync(running.written()).await.map_err(|_| Hangup)?;
-    }
-    let body = RecordedBody::new(body, size, peeked, tap);
-    Ok(Response::from_parts(parts, ResponseBody::Forwarded(body)))
 }
 
 /// No answer came.
@@ -294,26 +193,4 @@ async fn failed(
     }
     recording.finish(&[], Outcome::UpstreamAborted);
     Err(Hangup)
-}
-
-/// Answers in place of the upstream, when the request has been read and recorded to its end.
-pub(crate) async fn refuse(refusal: Refusal, recording: Recording, unread: &Unread, method: &Method) -> Answer {
-    if let Some(rest) = unread.take()
-        && !keep_rest(rest, &recording).await
-    {
-        recording.finish(&[], Outcome::ClientAborted);
-        return Err(Hangup);
-    }
-    refusal.answer(recording, method).await.ok_or(Hangup)
-}
-
-/// Whether the rest of the request came.
-async fn keep_rest(mut rest: Incoming, recording: &Recording) -> bool {
-    while let Some(frame) = rest.frame().await {
-        let Ok(frame) = frame else { return false };
-        if let Some(data) = frame.data_ref() {
-            recording.running().keep(&[(REQUEST_BODY, data)]);
-        }
-    }
-    true
 }

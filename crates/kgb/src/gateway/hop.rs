@@ -15,7 +15,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
-use super::forward::Asked;
+use super::asked::Asked;
 
 /// The headers that go on, in their order. `host`, if given, replaces the value of `Host` in its place (and is added
 /// where there was none, as HTTP/1.0 allows).

@@ -6,8 +6,8 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper::Response;
 
-use super::body::ResponseBody;
-use crate::Recorder;
+use super::answer::ResponseBody;
+use crate::recorder::Recorder;
 
 /// The answer, if the request asks for one of the gateway's own paths.
 pub(super) fn answer<B>(recorder: &Recorder, request: &Request<B>) -> Option<Response<ResponseBody>> {

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::client_io::ClientState;
-
 /// What clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -117,19 +115,19 @@ impl Pace {
 }
 
 /// An exchange under way; it is when this is dropped.
-pub(super) struct Busy(Arc<ClientState>);
+pub(super) struct Busy(Arc<Pace>);
 
 impl Busy {
-    pub(super) fn new(client: Arc<ClientState>) -> Self {
-        client.pace.exchanges.fetch_add(1, Ordering::AcqRel);
-        client.pace.head_since.store(0, Ordering::Relaxed);
-        Self(client)
+    pub(super) fn new(pace: Arc<Pace>) -> Self {
+        pace.exchanges.fetch_add(1, Ordering::AcqRel);
+        pace.head_since.store(0, Ordering::Relaxed);
+        Self(pace)
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let pace = &self.0.pace;
+        let Self(pace) = self;
         pace.idle_since.store(pace.now(), Ordering::Relaxed);
         pace.exchanges.fetch_sub(1, Ordering::AcqRel);
     }
@@ -147,33 +145,33 @@ mod tests {
     };
 
     /// Seconds from the connection's beginning until it is late; rounded down, as a test takes milliseconds.
-    fn seconds(client: &ClientState) -> Option<(u64, Late)> {
-        let (deadline, late) = client.pace.deadline(&LIMITS)?;
-        Some(((deadline - client.pace.opened).as_secs(), late))
+    fn seconds(pace: &Pace) -> Option<(u64, Late)> {
+        let (deadline, late) = pace.deadline(&LIMITS)?;
+        Some(((deadline - pace.opened).as_secs(), late))
     }
 
     #[test]
     fn a_connection_may_be_idle_for_long_and_a_head_may_not_take_long() {
-        let client = Arc::new(ClientState::default());
-        assert_eq!(seconds(&client), Some((600, Late::Idle)));
-        client.pace.arrived();
-        assert_eq!(seconds(&client), Some((30, Late::Head)));
-        drop(Busy::new(client.clone()));
-        assert_eq!(seconds(&client), Some((600, Late::Idle)), "the head has ended");
-        client.pace.set_multiplexed();
-        client.pace.arrived();
-        assert_eq!(seconds(&client), Some((600, Late::Idle)), "where there are no heads, none is waited for");
+        let pace = Arc::new(Pace::default());
+        assert_eq!(seconds(&pace), Some((600, Late::Idle)));
+        pace.arrived();
+        assert_eq!(seconds(&pace), Some((30, Late::Head)));
+        drop(Busy::new(pace.clone()));
+        assert_eq!(seconds(&pace), Some((600, Late::Idle)), "the head has ended");
+        pace.set_multiplexed();
+        pace.arrived();
+        assert_eq!(seconds(&pace), Some((600, Late::Idle)), "where there are no heads, none is waited for");
     }
 
     #[test]
     fn an_exchange_has_all_the_time_in_the_world() {
-        let client = Arc::new(ClientState::default());
-        let (one, other) = (Busy::new(client.clone()), Busy::new(client.clone()));
-        client.pace.arrived();
-        assert_eq!(seconds(&client), None);
+        let pace = Arc::new(Pace::default());
+        let (one, other) = (Busy::new(pace.clone()), Busy::new(pace.clone()));
+        pace.arrived();
+        assert_eq!(seconds(&pace), None);
         drop(one);
-        assert_eq!(seconds(&client), None, "the other goes on");
+        assert_eq!(seconds(&pace), None, "the other goes on");
         drop(other);
-        assert_eq!(seconds(&client), Some((600, Late::Idle)));
+        assert_eq!(seconds(&pace), Some((600, Late::Idle)));
     }
 }

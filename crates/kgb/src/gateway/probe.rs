@@ -8,8 +8,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use super::cause::{advice, explain};
+use super::config::GatewayConfig;
+use super::tls;
 use super::upstream::{Speaks, connector};
-use super::{GatewayConfig, tls};
+use crate::error::Error;
 
 /// Why an upstream cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,7 @@ pub struct Unreachable {
 /// Asks the upstream of a configuration for the head of its base path: through its proxies, with its certificates, and within its
 /// time for a connection. Whatever the answer, it is one. Nothing is recorded.
 pub async fn probe(config: &GatewayConfig) -> Result<StatusCode, Unreachable> {
-    let refused = |error: crate::Error| Unreachable { why: error.to_string(), advice: String::new() };
+    let refused = |error: Error| Unreachable { why: error.to_string(), advice: String::new() };
     let tls = tls::client_config(&config.tls, config.upstream.scheme() == "https").map_err(refused)?;
     let invalid = |error: http::uri::InvalidUri| Unreachable { why: error.to_string(), advice: String::new() };
     let uri: Uri = config.upstream.as_str().parse().map_err(invalid)?;

@@ -3,19 +3,18 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::Response;
-use uuid::Uuid;
+use hyper::body::Incoming;
 use winni::model::Outcome;
 
-use super::body::ResponseBody;
-use crate::entry::{RESPONSE_BODY, RESPONSE_HEAD};
+use super::answer::{Answer, Hangup, ResponseBody, name_exchange};
+use super::taps::Unread;
+use crate::entry::{REQUEST_BODY, RESPONSE_BODY, RESPONSE_HEAD};
 use crate::recorder::{Kept, Recording};
 
 /// Names the outcome in a response that no upstream has given.
 const ERROR: HeaderName = HeaderName::from_static("x-iccm-error");
-/// Names the exchange in every response.
-const EXCHANGE_ID: HeaderName = HeaderName::from_static("x-iccm-exchange-id");
 
 /// A refusal: what the client is told.
 pub(crate) struct Refusal {
@@ -62,7 +61,7 @@ impl Refusal {
     pub(crate) async fn answer(self, recording: Recording, method: &Method) -> Option<Response<ResponseBody>> {
         let (mut headers, body) = self.head_and_body();
         let head = recording.running().recorder().response_head(self.status, Version::HTTP_11, &headers);
-        headers.insert(EXCHANGE_ID, exchange_id(recording.id()));
+        name_exchange(&mut headers, recording.id());
         let sent: &[u8] = if *method == Method::HEAD { &[] } else { &body };
         let running = recording.running().clone();
         let kept = recording.finish(&[(RESPONSE_HEAD, &head), (RESPONSE_BODY, sent)], self.outcome);
@@ -89,15 +88,26 @@ impl Refusal {
     }
 }
 
-/// The value of `x-iccm-exchange-id`.
-pub(super) fn exchange_id(id: Uuid) -> HeaderValue {
-    // Hex digits and dashes always are a header value.
-    HeaderValue::from_str(&id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// Answers in place of the upstream, when the request has been read and recorded to its end.
+pub(crate) async fn refuse(refusal: Refusal, recording: Recording, unread: &Unread, method: &Method) -> Answer {
+    if let Some(rest) = unread.take()
+        && !keep_rest(rest, &recording).await
+    {
+        recording.finish(&[], Outcome::ClientAborted);
+        return Err(Hangup);
+    }
+    refusal.answer(recording, method).await.ok_or(Hangup)
 }
 
-/// Adds the exchange's id to a response's headers: the only thing that the gateway adds.
-pub(crate) fn name_exchange(headers: &mut HeaderMap, id: Uuid) {
-    headers.insert(EXCHANGE_ID, exchange_id(id));
+/// Whether the rest of the request came.
+async fn keep_rest(mut rest: Incoming, recording: &Recording) -> bool {
+    while let Some(frame) = rest.frame().await {
+        let Ok(frame) = frame else { return false };
+        if let Some(data) = frame.data_ref() {
+            recording.running().keep(&[(REQUEST_BODY, data)]);
+        }
+    }
+    true
 }
 
 fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<ResponseBody> {

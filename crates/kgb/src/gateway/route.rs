@@ -11,26 +11,7 @@ use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use url::Url;
 
 use super::credential::Credential;
-
-/// Why a base URL or a provider's name cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RouteError {
-    /// Neither http nor https.
-    #[error("the upstream {0} is neither http:// nor https://")]
-    Scheme(String),
-    /// User and password in the URL: they would end up in the record.
-    #[error("the upstream for {0} must not carry a user or password; let the client send its credentials")]
-    Credentials(String),
-    /// No host, or one that no request can be sent to.
-    #[error("the upstream {0} names no host that a request can be sent to")]
-    Host(String),
-    /// A query or fragment: there is nowhere to put it.
-    #[error("the upstream {0} must be a base URL without query and fragment")]
-    NotABase(String),
-    /// A provider's name that cannot be a path segment, or is one of the gateway's own paths.
-    #[error("`{0}` cannot name a provider; use letters, digits, `-` and `_`, and none of health, ready, metrics")]
-    Name(String),
-}
+use crate::error::RouteError;
 
 /// One upstream.
 #[derive(Clone, Debug)]
@@ -140,7 +121,7 @@ impl Routes {
     }
 
     /// The upstream for a target, and what to ask it for.
-    pub(super) fn find<'t>(&self, target: &'t str) -> (&Upstream, &'t str) {
+    pub(super) fn choose<'t>(&self, target: &'t str) -> (&Upstream, &'t str) {
         let provider = target.strip_prefix('/').and_then(|path| {
             let end = path.find(['/', '?']).unwrap_or(path.len());
             let upstream = self.providers.get(&path[..end])?;
@@ -149,8 +130,8 @@ impl Routes {
         provider.unwrap_or((&self.default, target))
     }
 
-    pub(super) fn any_https(&self) -> bool {
-        self.default.is_https() || self.providers.values().any(Upstream::is_https)
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        std::iter::once(&self.default).chain(self.providers.values())
     }
 }
 
@@ -175,7 +156,7 @@ mod tests {
     fn asked(target: &str) -> String {
         let target: PathAndQuery = target.parse().unwrap();
         let routes = routes();
-        let (upstream, rest) = routes.find(target.as_str());
+        let (upstream, rest) = routes.choose(target.as_str());
         upstream.uri(&target, rest).unwrap().to_string()
     }
 

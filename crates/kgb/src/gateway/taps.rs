@@ -103,6 +103,16 @@ impl Tap for RequestTap {
     }
 }
 
+/// The request is whole already: nothing of it may go on before it is as durable as it has to be.
+pub(crate) async fn settle_request(recording: &Recording) -> Result<(), spool::Error> {
+    let running = recording.running();
+    running.request_whole();
+    if running.needs_sync() {
+        running.recorder().sync(running.written()).await?;
+    }
+    Ok(())
+}
+
 /// Records the response's side of an exchange, and its end.
 pub(crate) struct ResponseTap {
     /// None: the end is on record.

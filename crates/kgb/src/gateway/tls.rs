@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_platform_verifier::Verifier;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Files in PEM form that TLS towards the upstreams needs beyond what the platform gives; most need none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use spool::Entry;
 use winni::model::{Gap, Timestamp};
 
 use super::WhenSpoolFull;
-use crate::Meters;
 use crate::entry::End;
+use crate::metrics::Meters;
 
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// At most this many doublings: nine minutes.

@@ -22,7 +22,8 @@ use winni::model::{Durability, Gap, Timestamp};
 use wire::redact::{Redactor, ToolKeyFilter};
 
 use crate::entry::{Begin, Life, Note, REQUEST_BODY};
-use crate::{Error, Meters, Result};
+use crate::error::{Error, Result};
+use crate::metrics::Meters;
 use gap::Gaps;
 pub use message::MessageLog;
 pub(crate) use message::OpenMessage;

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use url::Url;
 use winni::model::FrameSource;
 
-use super::{DEFAULT_SERVER, ServerUrls};
-use crate::gateway::RouteError;
-use crate::gateway::forward::{Asked, To};
+use crate::error::RouteError;
+use crate::gateway::asked::Asked;
 use crate::gateway::hop;
 use crate::gateway::route::Upstream;
-use crate::gateway::ways::Way;
+use crate::gateway::ways::{Server, Stray, Way, Ways, session_header};
+
+/// The server of a client that names none.
+pub const DEFAULT_SERVER: &str = "fiedler";
 
 /// The first segment of the paths of Streamable HTTP endpoints.
 const HTTP_PREFIX: &str = "/mcp/";
@@ -18,43 +20,21 @@ const HTTP_PREFIX: &str = "/mcp/";
 const SERVER_PARAMETER: &str = "upstream";
 const SESSION_PARAMETER: &str = "session";
 
+/// Where a server is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerUrls {
+    /// `ws://` or `wss://`.
+    pub websocket: Option<Url>,
+    /// `http://` or `https://`: its Streamable HTTP endpoint.
+    pub http: Option<Url>,
+}
+
 /// All servers that may be reached.
-pub(crate) struct Backends(BTreeMap<String, Backend>);
+pub(super) struct Backends(BTreeMap<String, Backend>);
 
 struct Backend {
     websocket: Option<Upstream>,
     http: Option<Upstream>,
-}
-
-/// Whose messages pass on a connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    /// As the configuration names it; for a model API its base URL.
-    pub(crate) name: String,
-    pub(crate) source: FrameSource,
-    /// As the client named it.
-    pub(crate) session: Option<String>,
-}
-
-/// A request that leads to no server.
-#[derive(Debug)]
-pub(crate) enum Stray {
-    /// To one that is not on the list of those that can be reached in this way.
-    Server { asked: String, allowed: Vec<String> },
-    /// It names none.
-    Nowhere,
-}
-
-impl Server {
-    /// A model API behind the gateway.
-    pub(crate) fn model_api(upstream: &Upstream, asked: &Asked) -> Self {
-        Self { name: upstream.base.clone(), source: FrameSource::Gateway, session: session_header(asked) }
-    }
-
-    /// As the record names it.
-    pub(crate) fn to<'a>(&'a self, upstream: &'a Upstream) -> To<'a> {
-        To { upstream: &upstream.base, server: self.source.is_mcp().then_some(self.name.as_str()) }
-    }
 }
 
 impl Backends {
@@ -68,13 +48,11 @@ impl Backends {
         };
         servers.iter().map(backend).collect::<Result<_, RouteError>>().map(Self)
     }
+}
 
-    pub(crate) fn any_https(&self) -> bool {
-        let all = self.0.values().flat_map(|backend| [&backend.websocket, &backend.http]);
-        all.flatten().any(Upstream::is_https)
-    }
-
-    pub(crate) fn find(&self, asked: &Asked) -> Result<Way<'_>, Stray> {
+/// The spy's: by name.
+impl Ways for Backends {
+    fn find(&self, asked: &Asked) -> Result<Way<'_>, Stray> {
         let target = asked.target.as_str();
         if hop::wants_websocket(asked) {
             return self.find_websocket(asked, target);
@@ -88,6 +66,13 @@ impl Backends {
         Ok(Way { upstream, uri: upstream.endpoint(rest), server })
     }
 
+    fn any_https(&self) -> bool {
+        let all = self.0.values().flat_map(|backend| [&backend.websocket, &backend.http]);
+        all.flatten().any(Upstream::is_https)
+    }
+}
+
+impl Backends {
     fn find_websocket(&self, asked: &Asked, target: &str) -> Result<Way<'_>, Stray> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut own = (None, None);
@@ -122,11 +107,6 @@ fn websocket(url: &Url) -> Result<Upstream, RouteError> {
 fn decoded(parameter: &str) -> (String, String) {
     let mut pairs = url::form_urlencoded::parse(parameter.as_bytes());
     pairs.next().map_or_else(Default::default, |(name, value)| (name.into_owned(), value.into_owned()))
-}
-
-fn session_header(asked: &Asked) -> Option<String> {
-    let value = asked.headers.get("x-claude-code-session-id")?.to_str().ok()?;
-    (!value.is_empty()).then(|| value.to_owned())
 }
 
 #[cfg(test)]

@@ -2,28 +2,12 @@
 //!
 //! - `ws://HOST:PORT?upstream=NAME` is connected with the server of that name. A name that is not on the list of allowed
 //!   ones is told so: close code 4001, and the list as the reason.
-//! - `http://HOST:PORT/mcp/NAME` is the Streamable HTTP endpoint of that server: the [gateway](crate::gateway)'s code
-//!   forwards and records it.
-//! - A WebSocket through the gateway is carried and recorded by the same code.
+//! - `http://HOST:PORT/mcp/NAME` is the Streamable HTTP endpoint of that server.
 //!
-//! Guaranteed, for a WebSocket: the HTTP heads pass, and behind them every byte of both directions as it came, masks,
-//! fragmentation, pings, close codes and violations of the protocol included; what one side's TCP shows (end, reset) the
-//! other side's shows too. Each message is a record of its own, with its exact bytes, however large; memory does not grow
-//! with it. Back-pressure goes through: nothing is read that is not passed on. A peer that is gone without a word is found
-//! by TCP (after two minutes, or what [`Limits::peer_silence`] says), which changes nothing in the stream.
-//!
-//! Two things are not as without the spy. The offer of an extension (`permessage-deflate`) is taken out of the request, so
-//! that what passes can be read; and the subprotocol `mcp` is answered when it was offered, whether the server does so or
-//! not, because there are clients that hang up without it.
-//!
-//! Refused: reconnecting, queueing, repairing. A connection that breaks is the client's to open again.
+//! It is a second listener with ways of its own: the [gateway](crate::gateway)'s code forwards and records both. What is guaranteed
+//! for a WebSocket, and what is refused, stands with `gateway::websocket`.
 
 mod backends;
-mod handshake;
-mod pump;
-mod socket;
-mod tap;
-mod turn_away;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,26 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
-use crate::gateway::ways::Ways;
-use crate::gateway::{Forwarding, Gateway, Limits, Proxies, Shared, UpstreamTls};
-use crate::{Recorder, Result};
-pub(crate) use backends::{Backends, Server, Stray};
-pub(crate) use handshake::{Call, carry};
-pub(crate) use turn_away::turn_away;
-
-/// The server of a client that names none.
-pub const DEFAULT_SERVER: &str = "fiedler";
-
-/// Where a server is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerUrls {
-    /// `ws://` or `wss://`.
-    pub websocket: Option<Url>,
-    /// `http://` or `https://`: its Streamable HTTP endpoint.
-    pub http: Option<Url>,
-}
+use crate::error::Result;
+use crate::gateway::shared::{Forwarding, Shared};
+use crate::gateway::{Gateway, Limits, Proxies, UpstreamTls};
+use crate::recorder::Recorder;
+use backends::Backends;
+pub use backends::{DEFAULT_SERVER, ServerUrls};
 
 /// Which servers may be reached, and how to stop.
 #[derive(Clone, Debug)]
@@ -83,7 +54,7 @@ impl SpyConfig {
     }
 
     fn forwarding(&self) -> Result<Arc<Forwarding>> {
-        Forwarding::along(Ways::Servers(Backends::new(&self.servers)?), &self.tls, &self.proxies, self.connect_timeout)
+        Forwarding::along(Backends::new(&self.servers)?, &self.tls, &self.proxies, self.connect_timeout)
     }
 }
 

@@ -14,18 +14,20 @@ use hyper::{Method, Response};
 use tokio::sync::OwnedSemaphorePermit;
 use winni::model::{FrameSource, Outcome};
 
-use super::backends::Server;
 use super::pump;
 use super::socket::ServerIo;
 use crate::entry::RESPONSE_HEAD;
-use crate::gateway::body::ResponseBody;
+use crate::gateway::answer::{Answer, Hangup, ResponseBody, deliver, name_exchange};
+use crate::gateway::asked::Asked;
 use crate::gateway::cause::{advice, explain, is_reset};
 use crate::gateway::client_io::ClientState;
-use crate::gateway::forward::{Answer, Asked, Hangup, deliver, refuse, settle_request};
-use crate::gateway::refuse::{Refusal, name_exchange};
+use crate::gateway::hop;
+use crate::gateway::life::Life;
+use crate::gateway::refuse::{Refusal, refuse};
 use crate::gateway::route::Upstream;
-use crate::gateway::taps::Unread;
-use crate::gateway::{Forwarding, Life, Shared, hop};
+use crate::gateway::shared::{Forwarding, Shared};
+use crate::gateway::taps::{Unread, settle_request};
+use crate::gateway::ways::Server;
 use crate::recorder::{Kept, MessageLog, Recording};
 
 /// The subprotocol of MCP.

@@ -18,13 +18,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use winni::model::Outcome;
 use wire::websocket::{Opcode, close_payload, server_frame};
 
-use super::backends::Stray;
 use super::handshake::offered_protocols;
 use crate::entry::RESPONSE_HEAD;
-use crate::gateway::body::ResponseBody;
-use crate::gateway::forward::{Answer, Asked, Hangup, To};
+use crate::gateway::answer::{Answer, Hangup, ResponseBody};
+use crate::gateway::asked::{Asked, To};
+use crate::gateway::life::Life;
 use crate::gateway::refuse::Refusal;
-use crate::gateway::{Life, Shared};
+use crate::gateway::shared::Shared;
+use crate::gateway::ways::Stray;
 use crate::recorder::Kept;
 
 /// The close code of a server that is not on the list.
