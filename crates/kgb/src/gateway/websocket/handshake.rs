@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use winni::model::{FrameSource, Outcome};
 
 use super::pump;
-use super::socket::ServerIo;
+use super::socket::{ServerIo, keep_alive, socket};
 use crate::entry::RESPONSE_HEAD;
 use crate::gateway::answer::{Answer, Hangup, ResponseBody, deliver, name_exchange};
 use crate::gateway::asked::Asked;
@@ -66,12 +66,13 @@ pub(crate) async fn carry(forwarding: &Forwarding, mut call: Call<'_>) -> Answer
         return refuse(refusal, recording, &Unread::default(), &Method::GET).await;
     };
     let io = match forwarding.client(call.life.worker).connect(uri.clone()).await {
-        Ok(io) => ServerIo::new(io, call.shared.peer_silence),
+        Ok(io) => io,
         Err(error) => {
             let refusal = unreachable(&call, &*error, &recording);
             return refuse(refusal, recording, &Unread::default(), &Method::GET).await;
         }
     };
+    keep_alive(socket(&io), call.shared.peer_silence);
     let response = match ask(&call, io, &uri).await {
         Ok(response) => response,
         Err(error) => return broke_off(&call, &error, recording),

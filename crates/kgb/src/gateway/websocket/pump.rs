@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use winni::model::{Direction, Outcome};
 use wire::websocket::{Opcode, close_payload, server_frame};
 
-use super::socket::{ServerIo, keep_alive};
+use super::socket::{ServerIo, keep_alive, reset_on_close};
 use super::tap::{Tap, Verdict};
 use crate::gateway::client_io::{ClientIo, ClientState};
 use crate::recorder::MessageLog;
@@ -84,7 +84,7 @@ pub(super) async fn run(
         state.reset_on_close();
     }
     if up == Ended::Broken {
-        server.inner().reset_on_close();
+        reset_on_close(server.inner());
     }
     let said = (to_server.closed(), to_client.closed());
     // Messages that are still open end now, before the connection does.

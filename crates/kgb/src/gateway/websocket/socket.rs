@@ -1,11 +1,7 @@
-//! The two sockets of a WebSocket, as the code in between needs them: to read, to write, to end as the other one ended.
+//! The two sockets of a WebSocket, as the code in between needs them: to find a peer that is gone, to end as the other one ended.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -40,60 +36,19 @@ fn find_silent(socket: &SockRef<'_>, silence: Duration) -> std::io::Result<()> {
 }
 
 /// The connection with the server.
-pub(super) struct ServerIo {
-    io: Connected,
-}
+pub(super) type ServerIo = Connected;
 
-impl ServerIo {
-    pub(super) fn new(io: Connected, silence: Duration) -> Self {
-        let this = Self { io };
-        keep_alive(this.socket(), silence);
-        this
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match &self.io {
-            MaybeHttpsStream::Http(via) => via.socket(),
-            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().socket(),
-        }
-    }
-
-    /// From now on it ends with a reset.
-    pub(super) fn reset_on_close(&self) {
-        if let Err(error) = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO)) {
-            tracing::debug!(%error, "cannot reset a server's connection; it is closed instead");
-        }
+/// The socket below.
+pub(super) fn socket(io: &ServerIo) -> &TcpStream {
+    match io {
+        MaybeHttpsStream::Http(via) => via.socket(),
+        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().socket(),
     }
 }
 
-impl Read for ServerIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl Write for ServerIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+/// From now on it ends with a reset.
+pub(super) fn reset_on_close(io: &ServerIo) {
+    if let Err(error) = SockRef::from(socket(io)).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "cannot reset a server's connection; it is closed instead");
     }
 }
