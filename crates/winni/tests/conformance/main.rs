@@ -26,11 +26,10 @@ mod turns;
 
 /// Runs every behaviour on a backend, in a database of its own.
 macro_rules! backend {
-    ($backend:ident, $database:expr, $($module:ident { $($(#[$long:meta])? $behaviour:ident),* $(,)? })*) => {
+    ($backend:ident, $database:expr, $($module:ident { $($behaviour:ident),* $(,)? })*) => {
         mod $backend {
             $(mod $module {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                $(#[$long])?
                 async fn $behaviour() {
                     crate::$module::$behaviour(crate::lake::Lake::open($database).await).await;
                 })*
@@ -72,8 +71,6 @@ macro_rules! behaviours {
             }
             turns {
                 many_writers_give_out_turns_without_gap_or_double,
-                #[ignore = "takes 10 s"]
-                many_writers_keep_at_it_for_ten_seconds,
                 a_wish_for_a_turn_is_kept_by_one_writer_only,
             }
             contexts {
