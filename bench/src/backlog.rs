@@ -5,10 +5,10 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::client;
 use crate::load;
 use crate::peers::{self, Peer};
 use crate::sessions::Pool;
-use crate::upstream;
 
 const STORED: &str = "iccm_drained_items_total";
 const WAITING: &str = "iccm_spool_pending_bytes";
@@ -20,7 +20,7 @@ const SESSIONS_PER_GB: f64 = 400.0;
 pub(crate) async fn measure(lab: &Path, upstream: SocketAddr, gigabytes: f64, seconds: u64) -> anyhow::Result<()> {
     println!("\n**The drain**, on agents' exchanges\n");
     let pool = Rc::new(Pool::of(load::seed(), (gigabytes * SESSIONS_PER_GB) as usize + load::AGENTS.connections));
-    upstream::prepare(upstream, pool.seeds()).await?;
+    client::prepare(upstream, pool.seeds()).await?;
     beside_the_load(&lab.join("beside"), upstream, &pool, seconds).await?;
     pool.rewind();
     let folder = lab.join("backlog");

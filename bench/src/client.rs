@@ -22,6 +22,22 @@ pub(crate) async fn get(from: SocketAddr, path: &str) -> anyhow::Result<String> 
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
+/// Has the model API make the answers of these sessions, so that no measurement waits for it.
+pub(crate) async fn prepare(to: SocketAddr, seeds: impl Iterator<Item = u64>) -> anyhow::Result<()> {
+    let local = tokio::task::LocalSet::new();
+    let asking = async {
+        let mut connection = Connection::open(to).await?;
+        for seed in seeds {
+            let mut request = connection.post(upstream::Answer::Json, None, Bytes::new())?;
+            request.headers_mut().insert(upstream::SESSION, seed.into());
+            request.headers_mut().insert(upstream::TURN, 0.into());
+            connection.ask_whole(request).await?;
+        }
+        Ok(())
+    };
+    local.run_until(asking).await
+}
+
 pub(crate) struct Connection {
     to: SocketAddr,
     sender: SendRequest<Full<Bytes>>,

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::client;
 use crate::figures::Figures;
 use crate::load::{self, Case, Measured};
 use crate::peers::Peer;
 use crate::sessions::Pool;
-use crate::upstream;
 
 /// Sessions of a round: more than a recorder gets through on two cores.
 const SESSIONS: usize = 160;
@@ -24,7 +24,7 @@ pub(crate) async fn measure(
     for _ in 0..rounds {
         // New sessions for each round: what a recorder has stored once costs less the next time.
         let pool = Rc::new(Pool::of(load::seed(), if case.name == load::AGENTS.name { SESSIONS } else { 0 }));
-        upstream::prepare(upstream, pool.seeds()).await?;
+        client::prepare(upstream, pool.seeds()).await?;
         for (peer, results) in peers.iter().zip(&mut results) {
             pool.rewind();
             results.push(one(peer, case, &pool, seconds).await?);

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -19,7 +18,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::client::Connection;
 use crate::sessions::Session;
 
 /// Which answer is wanted, where it belongs to no session.
@@ -133,22 +131,6 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(reply)));
     }
-}
-
-/// Makes the answers of these sessions, so that no measurement waits for it.
-pub(crate) async fn prepare(upstream: SocketAddr, seeds: impl Iterator<Item = u64>) -> anyhow::Result<()> {
-    let local = tokio::task::LocalSet::new();
-    let asking = async {
-        let mut connection = Connection::open(upstream).await?;
-        for seed in seeds {
-            let mut request = connection.post(Answer::Json, None, Bytes::new())?;
-            request.headers_mut().insert(SESSION, seed.into());
-            request.headers_mut().insert(TURN, 0.into());
-            connection.ask_whole(request).await?;
-        }
-        Ok(())
-    };
-    local.run_until(asking).await
 }
 
 /// More sessions than one round has.
