@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
-
-use crate::providers::Api;
 
 /// The file that is written where there is none.
 pub(crate) const SHIPPED: &str = include_str!("models.toml");
@@ -45,7 +44,7 @@ pub(crate) struct Model {
 }
 
 /// US dollars per million tokens.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Price {
     pub(crate) input: f64,
@@ -72,6 +71,22 @@ pub(crate) struct Provider {
     /// Where its key is looked for last.
     pub(crate) key_variables: Vec<String>,
     pub(crate) needs_key: bool,
+}
+
+/// The protocol that a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Api {
+    /// `/v1/chat/completions`, which most servers speak.
+    OpenaiChat,
+    /// `/v1/responses`.
+    OpenaiResponses,
+    /// `models/NAME:streamGenerateContent`.
+    Gemini,
+    /// `/v1/messages`.
+    Anthropic,
+    /// `/api/chat`.
+    Ollama,
 }
 
 /// All models of a file.

@@ -10,29 +10,12 @@ mod ollama;
 mod openai;
 
 use http::HeaderMap;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::assembled::Assembled;
 use wire::sse;
 
 use crate::files::{Content, Image};
-use crate::models::Model;
-
-/// A protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Api {
-    /// `/v1/chat/completions`, which most servers speak.
-    OpenaiChat,
-    /// `/v1/responses`.
-    OpenaiResponses,
-    /// `models/NAME:streamGenerateContent`.
-    Gemini,
-    /// `/v1/messages`.
-    Anthropic,
-    /// `/api/chat`.
-    Ollama,
-}
+use crate::models::{Api, Model};
 
 /// What a model is asked.
 pub(crate) struct Question<'a> {

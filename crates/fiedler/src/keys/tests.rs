@@ -13,7 +13,7 @@ fn keys(folder: &std::path::Path, opener: Option<&str>) -> Keys {
 fn provider(variable: &str) -> Provider {
     Provider {
         name: "openai".into(),
-        api: crate::providers::Api::OpenaiChat,
+        api: crate::models::Api::OpenaiChat,
         prefix: "openai".into(),
         base_url: None,
         key_variables: vec![variable.into()],

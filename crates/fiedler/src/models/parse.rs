@@ -8,8 +8,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 use url::Url;
 
-use super::{Catalog, Model, Price, Provider, nearest};
-use crate::providers::Api;
+use super::{Api, Catalog, Model, Price, Provider, nearest};
 
 const TOP: [&str; 4] = ["max_parallel", "default_models", "models", "providers"];
 const MODEL: [&str; 10] = [
