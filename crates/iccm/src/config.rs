@@ -4,6 +4,7 @@
 //! names the nearest known one; each value knows where it came from, so that `iccm doctor` can say it.
 //! Refused: guessing. A value that does not parse is an error, never a default.
 
+mod error;
 mod folders;
 mod keys;
 mod limits;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use kgb::gateway::Proxies;
 use url::Url;
 
+pub(crate) use error::ConfigError;
 pub(crate) use folders::relay_file;
 pub(crate) use keys::unknown_variables;
 pub(crate) use values::{
@@ -43,21 +45,6 @@ const DEFAULT_DEWEY_LISTEN: &str = "127.0.0.1:9020";
 const FIEDLER_CREDENTIAL: &str = "iccm-fiedler-key";
 /// Inside the data folder.
 const DEFAULT_IMPORT_FOLDER: &str = "import";
-
-/// What is wrong with the configuration, in one line that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    #[error("cannot read the configuration {}: {source}", path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{} is not valid TOML: {message}", path.display())]
-    Syntax { path: PathBuf, message: String },
-    #[error("{origin}: unknown key `{key}`; did you mean `{nearest}`?")]
-    UnknownKey { origin: Origin, key: String, nearest: String },
-    #[error("{origin}: `{key}` {problem}")]
-    Value { origin: Origin, key: String, problem: String },
-    #[error("cannot tell where to keep the record: neither HOME nor XDG_DATA_HOME is set; give --data-dir DIR")]
-    NoDataFolder,
-}
 
 /// Where a value was set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

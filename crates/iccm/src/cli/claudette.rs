@@ -20,6 +20,10 @@ use clap::{Args, Subcommand};
 use self::compose::Compose;
 use crate::config::{Config, Environment};
 
+/// What all containers carry; its value is the agent's name.
+const LABEL: &str = "iccm.claudette";
+/// The value of the recorder's own containers.
+const RECORDER_NAME: &str = "recorder";
 /// The file of the upstream's credential, as the compose file calls it.
 const KEY_FILE: &str = "CLAUDETTE_KEY_FILE";
 /// How subscriptions' tokens begin (`claude setup-token`).
@@ -187,7 +191,7 @@ fn name_of(project: &Path) -> anyhow::Result<String> {
 fn parse_name(text: &str) -> Result<String, String> {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_plain = text.bytes().all(|byte| is_letter(byte) || byte == b'-' || byte == b'_');
-    if text.bytes().next().is_some_and(is_letter) && is_plain && text.len() <= 40 && text != compose::RECORDER_NAME {
+    if text.bytes().next().is_some_and(is_letter) && is_plain && text.len() <= 40 && text != RECORDER_NAME {
         return Ok(text.to_owned());
     }
     Err("must be small letters, digits, `-` and `_`, begin with a letter or digit, be at most 40 long and not `recorder`".into())

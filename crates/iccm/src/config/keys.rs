@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::error::{unknown, value_error};
 use super::servers::{MCP_SERVERS, is_variable};
 use super::values::{
     nearest, parse_bool, parse_database, parse_durability, parse_folders, parse_hosts, parse_listen,
-    parse_provider_name, parse_upstream, parse_when_spool_full,
+    parse_provider_name, parse_upstream, parse_when_spool_full, scalar,
 };
 use super::{Config, ConfigError, Environment, Origin, Setting};
 
@@ -210,29 +211,4 @@ fn parse_path(text: &str) -> Result<PathBuf, String> {
 /// An empty text takes back what was set below.
 fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
-}
-
-pub(super) fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Boolean(_) | Value::Integer(_) | Value::Float(_) => Some(value.to_string()),
-        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
-    }
-}
-
-pub(super) fn unknown<'a>(
-    origin: &Origin,
-    prefix: &str,
-    key: &str,
-    known: impl Iterator<Item = &'a str>,
-) -> ConfigError {
-    ConfigError::UnknownKey {
-        origin: origin.clone(),
-        key: format!("{prefix}{key}"),
-        nearest: format!("{prefix}{}", nearest(key, known)),
-    }
-}
-
-pub(super) fn value_error(origin: &Origin, key: &str, problem: String) -> ConfigError {
-    ConfigError::Value { origin: origin.clone(), key: key.to_owned(), problem }
 }

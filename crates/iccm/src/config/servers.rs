@@ -7,8 +7,8 @@ use kgb::spy::ServerUrls;
 use toml::Value;
 use url::Url;
 
-use super::keys::{scalar, unknown, value_error};
-use super::values::constant_listen;
+use super::error::{unknown, value_error};
+use super::values::{constant_listen, scalar};
 use super::{ConfigError, Environment, Listen, Origin, Setting};
 
 pub(super) const MCP_SERVERS: &str = "mcp_servers";

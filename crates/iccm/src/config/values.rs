@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub(crate) use kgb::WhenSpoolFull;
+use toml::Value;
 use url::Url;
 pub(crate) use winni::model::Durability;
 
@@ -41,6 +42,15 @@ pub(crate) fn parse_when_spool_full(text: &str) -> Result<WhenSpoolFull, String>
         "pass-unrecorded" | "pass_unrecorded" => Ok(WhenSpoolFull::PassUnrecorded),
         "refuse" => Ok(WhenSpoolFull::Refuse),
         _ => Err(format!("must be `pass-unrecorded` or `refuse`, not `{text}`")),
+    }
+}
+
+/// A value of the file as the text that an environment variable would hold; `None` where it is several.
+pub(super) fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Boolean(_) | Value::Integer(_) | Value::Float(_) => Some(value.to_string()),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
     }
 }
 

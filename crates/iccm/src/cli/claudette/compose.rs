@@ -7,16 +7,12 @@ use anyhow::bail;
 use kgb::gateway::PLACEHOLDER;
 
 use super::files::Files;
-use super::{Agent, Credential, KEY_FILE, keeping};
+use super::{Agent, Credential, KEY_FILE, LABEL, RECORDER_NAME, keeping};
 use crate::cli::run::child;
 use crate::config::Environment;
 
 /// The project that holds the recorder, and the network that agents are on.
 const RECORDER: &str = "claudette";
-/// What all containers carry; its value is the agent's name.
-pub(super) const LABEL: &str = "iccm.claudette";
-/// The value of the recorder's own containers.
-pub(super) const RECORDER_NAME: &str = "recorder";
 /// Images are built from the executable, which needs no compiler.
 const BUILD_IMAGE: (&str, &str) = ("RUST_IMAGE", "debian:bookworm-slim");
 

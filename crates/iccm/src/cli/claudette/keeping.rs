@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::process::Command;
 
-use super::compose::{LABEL, RECORDER_NAME};
+use super::{LABEL, RECORDER_NAME};
 
 /// How often it is looked whether the recorder runs. Claude Code tries again for more than half a minute.
 const LOOK: Duration = Duration::from_secs(2);
