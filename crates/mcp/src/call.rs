@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch::Answer;
+use crate::message::Answer;
 
 /// What becomes of a call whose client is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, Outbox, Outgoing};
 use crate::message::{
-    INTERNAL_ERROR, Id, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, Request, RpcError, UNSUPPORTED_VERSION, error_answer,
-    result_answer,
+    Answer, INTERNAL_ERROR, Id, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, Request, RpcError, UNSUPPORTED_VERSION,
+    error_answer, result_answer,
 };
 use crate::service::{ResourceError, Service, ToolError, ToolOutput};
 use crate::streamable_http::claims::Claims;
@@ -35,13 +35,6 @@ pub(crate) struct Origin {
     pub(crate) spoken: Version,
     /// What the HTTP headers say about the request.
     pub(crate) claims: Option<Claims>,
-}
-
-/// An answer, and the HTTP status that fits it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) text: String,
-    pub(crate) status: StatusCode,
 }
 
 /// Answers requests for one service.

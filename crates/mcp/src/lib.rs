@@ -16,6 +16,7 @@ mod batch;
 mod call;
 mod dispatch;
 pub mod files;
+mod front;
 mod host;
 mod http_answer;
 mod in_flight;
@@ -29,8 +30,9 @@ mod websocket;
 
 pub use arguments::{Arguments, kept_value};
 pub use call::Call;
+pub use front::Limits;
 pub use host::Hosts;
-pub use listener::{Limits, Listener, ListenerConfig};
+pub use listener::{Listener, ListenerConfig};
 pub use service::{
     About, Annotations, Resource, ResourceError, ResourcePage, ResourceTemplate, ResourceText, Service, Tool,
     ToolError, ToolOutput,

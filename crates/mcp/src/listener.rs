@@ -24,33 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dispatch::Dispatcher;
+use crate::front::{Front, Limits};
 use crate::http_answer::{Body, json_text, not_allowed, refused};
 use crate::message::INVALID_REQUEST;
 use crate::service::Service;
-use crate::streamable_http::{self, Sessions};
-use crate::{Error, Hosts, websocket};
+use crate::streamable_http::sessions::Sessions;
+use crate::{Error, Hosts, streamable_http, websocket};
 
 /// After a failed accept (no descriptors left, most likely) the listener rests, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// An idle connection, or a head that does not come, is given up after so long.
 const IDLE: Duration = Duration::from_secs(15 * 60);
-
-/// What clients may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// A message from a client may have so many bytes. Over HTTP a longer one is answered 413, over WebSocket the
-    /// connection is closed with 1009.
-    pub message_bytes: usize,
-    /// Clients at once; whoever comes beyond waits until one of them leaves.
-    pub connections: usize,
-}
-
-impl Default for Limits {
-    /// 256 MiB, 1024 clients.
-    fn default() -> Self {
-        Self { message_bytes: 256 << 20, connections: 1024 }
-    }
-}
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -75,20 +59,6 @@ pub struct Listener {
     address: SocketAddr,
     config: ListenerConfig,
     service: Arc<dyn Service>,
-}
-
-/// What all connections share.
-pub(crate) struct Front {
-    pub(crate) dispatcher: Dispatcher,
-    pub(crate) sessions: Sessions,
-    pub(crate) limits: Limits,
-    hosts: Hosts,
-    /// Nothing new is to begin, and streams end.
-    pub(crate) shutdown: CancellationToken,
-    /// What is left is to stop where it is.
-    pub(crate) cut: CancellationToken,
-    /// Owns connections and calls.
-    pub(crate) tasks: TaskTracker,
 }
 
 impl Listener {
@@ -126,13 +96,6 @@ impl Listener {
             front.cut.cancel();
             front.tasks.wait().await;
         }
-    }
-}
-
-impl Front {
-    /// Runs a task until it ends, or until the grace period is over.
-    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
-        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(task));
     }
 }
 

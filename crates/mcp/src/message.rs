@@ -87,6 +87,13 @@ pub(crate) enum Incoming {
 #[derive(Debug)]
 pub(crate) struct Malformed(pub(crate) String);
 
+/// An answer, and the HTTP status that fits it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) status: StatusCode,
+}
+
 /// What came in one piece.
 #[derive(Debug)]
 pub(crate) enum Payload {

@@ -9,7 +9,7 @@
 
 pub(crate) mod claims;
 mod events;
-mod sessions;
+pub(crate) mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +22,16 @@ use tokio::sync::mpsc;
 
 use crate::batch;
 use crate::call::{OUTBOX_MESSAGES, Outbox, Outgoing, WhenClientLeaves};
-use crate::dispatch::{Answer, Origin};
+use crate::dispatch::Origin;
+use crate::front::Front;
 use crate::http_answer::{Body, empty, json_text, not_allowed, refused};
-use crate::listener::Front;
-use crate::message::{INVALID_REQUEST, Incoming, Malformed, PARSE_ERROR, Payload, Request as RpcRequest, parse};
+use crate::message::{
+    Answer, INVALID_REQUEST, Incoming, Malformed, PARSE_ERROR, Payload, Request as RpcRequest, parse,
+};
 use crate::version::Version;
 use claims::Claims;
 use events::event_stream;
 use sessions::Session;
-pub(crate) use sessions::Sessions;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 /// An answer that takes longer becomes a stream of events, so that signs of life can be sent.

@@ -33,9 +33,9 @@ use tokio_util::sync::CancellationToken;
 use crate::batch;
 use crate::call::{OUTBOX_MESSAGES, Outbox, Outgoing};
 use crate::dispatch::Origin;
+use crate::front::Front;
 use crate::http_answer::{self, empty, refused};
 use crate::in_flight::InFlight;
-use crate::listener::Front;
 use crate::message::{
     INVALID_REQUEST, Incoming, Malformed, Payload, Request as RpcRequest, RpcError, error_answer, parse,
 };
