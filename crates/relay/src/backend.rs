@@ -17,6 +17,7 @@ use self::handshake::{Known, shake_hands};
 use self::serve::{End, Session};
 use crate::config::Transport;
 use crate::hub::{Command, GRACE, Hub};
+use crate::link::http_peer::Peer;
 use crate::link::{Failure, Link, Outgoing, Seen, http, stdio, websocket};
 
 /// Between attempts at a server that may be back at any moment.
@@ -139,7 +140,7 @@ impl Task {
         self.tried(end)
     }
 
-    async fn open(&self) -> Result<(Link, Option<Arc<http::Peer>>), Failure> {
+    async fn open(&self) -> Result<(Link, Option<Arc<Peer>>), Failure> {
         let hub = &self.hub;
         let url = match &self.transport {
             Transport::WebSocket { url, .. } | Transport::Http { url, .. } => Some(url),

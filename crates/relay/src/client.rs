@@ -16,13 +16,9 @@ use crate::hub::{Call, Forward, Hello, Hub, Listen, PARKED, Refusal};
 use crate::own_tools;
 use crate::protocol::{
     CANCELLED, DISCOVER, Era, LEGACY_VERSIONS, LISTEN, LOG_LEVELS, ListKind, META_CAPABILITIES, META_CLIENT,
-    META_PROGRESS, META_SERVER, META_VERSION, MODERN_VERSION, PROGRESS, Params, REMOVED, RESOURCES_READ, ROOTS_CHANGED,
-    TOOLS_CALL,
+    META_PROGRESS, META_SERVER, META_VERSION, MODERN_VERSION, OWN_INFO, PROGRESS, Params, REMOVED, RESOURCES_READ,
+    ROOTS_CHANGED, TOOLS_CALL,
 };
-
-/// How the relay describes itself.
-pub(crate) const OWN_INFO: &str =
-    concat!(r#"{"name":"iccm-relay","title":"ICCM MCP Relay","version":""#, env!("CARGO_PKG_VERSION"), "\"}");
 
 /// What the relay can do whatever its backends can: they come and go, and capabilities are told once.
 const CAPABILITIES: &str = r#"{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"completions":{},"logging":{}}"#;

@@ -38,7 +38,7 @@ use crate::catalog::{Catalog, Item, Lists};
 use crate::config::{ConfigFile, Expand, Server, Settings};
 use crate::link::connector::Connector;
 use crate::link::{About, Outbox, Variables};
-use crate::protocol::{Capabilities, Era, ListKind};
+use crate::protocol::{Capabilities, Era, ListKind, OWN_INFO};
 use crate::tap::Tap;
 
 /// Everything that the parts of the relay share.
@@ -229,7 +229,7 @@ impl Hub {
 
     /// What the client said of itself; the first words count.
     pub(crate) fn hello(&self) -> Hello {
-        let none = || Hello { capabilities: "{}".into(), info: crate::client::OWN_INFO.into() };
+        let none = || Hello { capabilities: "{}".into(), info: OWN_INFO.into() };
         self.lock().client.hello.clone().unwrap_or_else(none)
     }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod connector;
 pub(crate) mod http;
+pub(crate) mod http_peer;
 mod http_post;
 pub(crate) mod stdio;
 pub(crate) mod websocket;

@@ -13,6 +13,10 @@ pub(crate) const MODERN_VERSION: &str = "2026-07-28";
 /// The versions that begin with `initialize`, newest first.
 pub(crate) const LEGACY_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
+/// How the relay describes itself.
+pub(crate) const OWN_INFO: &str =
+    concat!(r#"{"name":"iccm-relay","title":"ICCM MCP Relay","version":""#, env!("CARGO_PKG_VERSION"), "\"}");
+
 pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub(crate) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 pub(crate) const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use wire::json_rpc::{self, IdKey, Message, Outcome, code, items, string, text};
 
 use crate::hub::{Hello, modern_meta};
-use crate::link::http::Peer;
+use crate::link::http_peer::Peer;
 use crate::link::{About, Event, Failure, Link, Outgoing};
 use crate::protocol::{Capabilities, DISCOVER, Era, LEGACY_VERSIONS, META_SERVER, MODERN_VERSION, Params};
 

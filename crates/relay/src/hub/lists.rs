@@ -10,7 +10,7 @@ use super::{Hub, Phase, State};
 use crate::catalog::{Catalog, Item, Route, Source};
 use crate::config::Transport;
 use crate::hub::Refusal;
-use crate::protocol::{Era, ListKind, META_SERVER};
+use crate::protocol::{Era, ListKind, META_SERVER, OWN_INFO};
 
 /// A server that is back within this time never left the lists: a restart is not worth two notifications, each of which
 /// makes the client's model read all tools anew.
@@ -47,8 +47,7 @@ impl Hub {
         let modern = match era {
             Era::Legacy => String::new(),
             Era::Modern => format!(
-                r#","resultType":"complete","ttlMs":0,"cacheScope":"private","_meta":{{"{META_SERVER}":{}}}"#,
-                crate::client::OWN_INFO
+                r#","resultType":"complete","ttlMs":0,"cacheScope":"private","_meta":{{"{META_SERVER}":{OWN_INFO}}}"#
             ),
         };
         format!(r#"{{"{}":{list}{modern}}}"#, kind.member())

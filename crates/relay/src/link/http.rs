@@ -5,131 +5,22 @@
 //! nothing: the request is handed back ([`Event::Expired`]) to be sent in a new session. Nothing else is ever sent twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use http::HeaderMap;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use url::Url;
 
-use super::connector::{Connector, cause};
+use super::connector::Connector;
+use super::http_peer::{Peer, Posted};
 use super::http_post::{listen, post};
-use crate::protocol::MODERN_VERSION;
-
-use super::{About, Ends, Event, Failure, Link, Outgoing, Seen, header_value};
-
-const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
-const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
-
-/// A goodbye is not worth waiting for.
-const GOODBYE: Duration = Duration::from_millis(500);
-
-/// What is known of the server and the session, and how to ask it.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    url: Url,
-    headers: HeaderMap,
-    session: Mutex<Option<HeaderValue>>,
-    version: Mutex<Option<HeaderValue>>,
-    seen: Seen,
-}
-
-/// What is posted, and what HTTP says of it.
-#[derive(Debug)]
-pub(crate) struct Posted {
-    pub(crate) bytes: Bytes,
-    pub(crate) about: Option<Box<About>>,
-}
-
-impl Peer {
-    /// The version that requests say they speak from now on.
-    pub(crate) fn set_version(&self, version: Option<&str>) {
-        let value = version.and_then(|version| HeaderValue::from_str(version).ok());
-        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = value;
-    }
-
-    fn is_modern(&self) -> bool {
-        let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
-        version.as_ref().is_some_and(|version| version == MODERN_VERSION)
-    }
-
-    pub(super) fn has_session(&self) -> bool {
-        self.session().is_some()
-    }
-
-    fn session(&self) -> Option<HeaderValue> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn remember_session(&self, response: &Response<Incoming>) {
-        if let Some(session) = response.headers().get(SESSION) {
-            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.clone());
-        }
-    }
-
-    pub(super) async fn send(&self, posted: &Posted) -> Result<Response<Incoming>, Failure> {
-        let mut extra = HeaderMap::new();
-        extra.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        extra.insert(http::header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        if let Some(about) = &posted.about {
-            extra.insert(METHOD, header_value(&about.method));
-            if let Some(name) = &about.name {
-                extra.insert(NAME, header_value(name));
-            }
-            extra.extend(about.headers.iter().cloned());
-        }
-        self.seen.sent(&posted.bytes);
-        self.ask(Method::POST, extra, posted.bytes.clone()).await
-    }
-
-    /// Opens (or, with the id of the last event, resumes) a stream with GET.
-    pub(super) async fn stream(&self, last_event: &str) -> Result<Response<Incoming>, Failure> {
-        let mut extra = HeaderMap::new();
-        extra.insert(http::header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        if let (false, Ok(id)) = (last_event.is_empty(), HeaderValue::from_str(last_event)) {
-            extra.insert(LAST_EVENT, id);
-        }
-        self.ask(Method::GET, extra, Bytes::new()).await
-    }
-
-    async fn ask(&self, method: Method, extra: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Failure> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() =
-            self.url.as_str().parse().map_err(|_| Failure::lasting(format!("{} is no URL for HTTP", self.url)))?;
-        let headers = request.headers_mut();
-        headers.extend(extra);
-        let known = [(SESSION, self.session()), (VERSION, self.version.lock().ok().and_then(|v| v.clone()))];
-        headers.extend(known.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        self.client.request(request).await.map_err(|error| Failure {
-            unsent: error.is_connect(),
-            ..Failure::passing(format!("HTTP: {}", cause(&error)))
-        })
-    }
-}
+use super::{Ends, Event, Link, Outgoing, Seen};
 
 /// A link to the server. Nothing is sent yet.
 pub(crate) fn open(connector: &Connector, url: &Url, headers: &HeaderMap, seen: Seen) -> (Link, Arc<Peer>) {
-    let peer = Arc::new(Peer {
-        client: connector.http_client(),
-        url: url.clone(),
-        headers: headers.clone(),
-        session: Mutex::default(),
-        version: Mutex::default(),
-        seen: seen.clone(),
-    });
+    let peer = Arc::new(Peer::new(connector, url, headers, seen.clone()));
     let (mut link, ends) = Link::new(seen);
     link.own(tokio::spawn(serve(peer.clone(), ends)));
     (link, peer)
@@ -150,10 +41,7 @@ async fn serve(peer: Arc<Peer>, ends: Ends) {
         }
     }
     posts.tasks.shutdown().await;
-    if peer.has_session() {
-        let goodbye = peer.ask(Method::DELETE, HeaderMap::new(), Bytes::new());
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-    }
+    peer.end_session().await;
 }
 
 /// The exchanges under way.

@@ -11,7 +11,7 @@ use wire::json_rpc::{IdKey, Message};
 use wire::sse;
 
 use super::connector::cause;
-use super::http::{Peer, Posted};
+use super::http_peer::{Peer, Posted};
 use super::{Event, Failure};
 
 /// Before a stream that the server ended is asked for again.
