@@ -39,6 +39,7 @@ mod filesystem;
 mod folder;
 mod format;
 mod memory;
+mod payload;
 mod piece;
 mod plan;
 mod reader;
@@ -53,6 +54,7 @@ mod spool;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod window;
 mod writer;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -61,7 +63,8 @@ pub use blob::Blob;
 pub use entry::Entry;
 pub use error::{Error, Result};
 pub use format::{Channel, Flags, Kind, MAX_PAYLOAD_BYTES, Position, RecorderId};
-pub use reader::{Payload, Reader, Record};
+pub use payload::Payload;
+pub use reader::{Reader, Record};
 pub use spool::{Durability, Options, Spool};
 
 /// Locks. A panic of another holder is ignored: no holder leaves a guarded value half changed.

@@ -10,30 +10,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::blob::{Blob, read_range};
+use crate::blob::Blob;
 use crate::error::{Error, Result};
 use crate::filesystem::{Disk, DiskFile, read_up_to};
 use crate::folder::{Folder, SegmentFiles};
 use crate::format::{
     HeaderFault, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
+use crate::payload::{Payload, read_range};
 use crate::recipe::{self, Head};
 use crate::spool::Spool;
-
-/// Where a record's payload lies (or, for bytes that stood in the log already, where it is written where they stand). Read it with [`Reader::read`], or make a [`Blob`] of several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Payload {
-    /// The segment's number.
-    pub segment: u64,
-    /// The byte within the segment's file at which it, or the table of its extents, begins.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub len: u32,
-    /// Its CRC-32C.
-    pub(crate) crc: u32,
-    /// How many extents it is made of, by the table at `offset`; 0: it stands there itself.
-    pub(crate) extents: u32,
-}
+use crate::window::Window;
 
 /// One record of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,34 +73,6 @@ struct Current {
     end: u64,
     /// Whether there was a later segment at that look, so that `end` is final.
     is_left: bool,
-}
-
-/// Bytes of a segment that have been read ahead.
-#[derive(Debug, Default)]
-pub(crate) struct Window {
-    segment: u64,
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    pub(crate) const CAPACITY: usize = 64 << 10;
-
-    /// Bytes of a segment, if the window holds them all.
-    pub(crate) fn get(&self, segment: u64, offset: u64, len: usize) -> Option<&[u8]> {
-        let from = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
-        if segment != self.segment { None } else { self.bytes.get(from..from.checked_add(len)?) }
-    }
-
-    /// Reads as much as fits from `offset` on, but not beyond `end`.
-    pub(crate) fn fill(&mut self, segment: u64, file: &dyn DiskFile, offset: u64, end: u64) -> std::io::Result<()> {
-        let len = end.saturating_sub(offset).min(Self::CAPACITY as u64) as usize;
-        (self.segment, self.offset) = (segment, offset);
-        self.bytes.resize(len, 0);
-        let read = read_up_to(file, &mut self.bytes, offset).inspect_err(|_| self.bytes.clear())?;
-        self.bytes.truncate(read);
-        Ok(())
-    }
 }
 
 /// What stands at the reader's position.

@@ -28,10 +28,11 @@ use crate::format::{
 };
 use crate::lock;
 use crate::piece::{Claim, Piece};
-use crate::reader::{Reader, Window, read_header};
+use crate::reader::{Reader, read_header};
 use crate::references::References;
 use crate::reserve;
 use crate::scan::Scan;
+use crate::window::Window;
 use crate::writer::{Life, Tail, Writer};
 
 /// The folder of a recorder that is gone, recovered and locked. Dropping it frees the lock and leaves the folder for the

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::filesystem::{DiskFile, read_up_to};
 use crate::format::{RECORD_HEADER_BYTES, RecordHeader};
-use crate::reader::Window;
 use crate::recipe::{self, Extent, Head};
+use crate::window::Window;
 
 /// A segment that is being read from end to end.
 pub(crate) struct Scan<'a> {
