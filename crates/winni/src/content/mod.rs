@@ -1,6 +1,6 @@
 //! How bodies are kept: each distinct element once, the exact bytes of every body rebuildable.
 //!
-//! A request's body becomes a [`manifest`] over blocks; what is its own goes into an [`envelope`]; both end up as
+//! A request's body is [`split`] into blocks and a [`manifest`] over them; what is its own goes into an [`envelope`]; both end up as
 //! pieces of a [`pack`]. What a request repeats of the one before it is [`resent`]. Nothing here knows SQL: the backends bring the tables.
 
 pub(crate) mod element;
@@ -8,4 +8,5 @@ pub(crate) mod envelope;
 pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod resent;
+pub(crate) mod split;
 pub(crate) mod varint;

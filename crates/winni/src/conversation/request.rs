@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use wire::head::RequestHead;
-use wire::spans::{ArrayKey, Request};
+use wire::spans::{ArrayKey, Request, Spans};
 
 /// The API that a request speaks, as far as conversations are read from it. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,14 @@ pub(crate) enum Purpose {
     Side,
     /// Not a model call that is understood here.
     Other,
+}
+
+/// The arrays that hold a history, whichever API it is; the first that is not empty does.
+pub(crate) const HISTORIES: [ArrayKey; 3] = [ArrayKey::Messages, ArrayKey::Input, ArrayKey::Contents];
+
+/// The array that holds the history of this body.
+pub(crate) fn history_key(spans: &Spans) -> ArrayKey {
+    HISTORIES.into_iter().find(|key| !spans.elements(*key).is_empty()).unwrap_or(ArrayKey::Messages)
 }
 
 /// A request as threading sees it.

@@ -6,8 +6,9 @@ use wire::spans::Spans;
 
 use super::packs::OpenPacks;
 use crate::content::envelope::Envelope;
-use crate::content::manifest::{self, BlockHash, Manifest, Split};
+use crate::content::manifest::{BlockHash, Manifest};
 use crate::content::resent::{Earlier, Resent};
+use crate::content::split::{Split, split};
 use crate::model::BodySource;
 use crate::reading::blocks::BlockReader;
 use crate::reading::bodies::MAX_DEPTH;
@@ -47,7 +48,7 @@ pub(crate) struct WholeBody {
 
 impl WholeBody {
     pub(crate) fn new(bytes: Vec<u8>, spans: Option<&Spans>, resent: Option<Resent>, key: &[u8; 32]) -> Self {
-        let split = spans.and_then(|spans| manifest::split(&bytes, spans, resent.as_ref(), |b| block_hash(key, b)));
+        let split = spans.and_then(|spans| split(&bytes, spans, resent.as_ref(), |b| block_hash(key, b)));
         Self { bytes: Arc::new(bytes), split, rests_on: resent.map(|resent| resent.earlier) }
     }
 }
@@ -144,13 +145,13 @@ impl BodyWriter<'_> {
     fn take_apart(
         &mut self,
         body: &[u8],
-        split: Split,
+        mut split: Split,
         buffer: &mut Vec<u8>,
         new_blocks: &mut Vec<(BlockHash, usize, usize)>,
     ) -> Result<Option<Arc<Manifest>>> {
         let mut reader = BlockReader::new(self.tables);
         let (keep_buffer, keep_blocks) = (buffer.len(), new_blocks.len());
-        for (hash, bytes) in split.blocks {
+        for (hash, bytes) in std::mem::take(&mut split.blocks) {
             let known = self.raw.get(&hash).is_some()
                 || new_blocks.iter().any(|(h, _, _)| *h == hash)
                 || reader.locate(self.epoch, &hash)?.is_some();
@@ -161,7 +162,7 @@ impl BodyWriter<'_> {
                 self.raw.put(hash, Arc::from(bytes), weight);
             }
         }
-        let proved = split.manifest.gives(body, &split.resent, |hash| match self.raw.get(hash) {
+        let proved = split.gives(body, |hash| match self.raw.get(hash) {
             Some(bytes) => Ok::<_, Error>(bytes),
             None => {
                 let bytes = reader.block(self.epoch, hash)?;

@@ -8,11 +8,11 @@ use super::bodies::WholeBody;
 use super::history::HistoryMessage;
 use crate::conversation::identity::{self, Chain, Role};
 use crate::conversation::message::Message;
-use crate::conversation::request::Reading;
+use crate::conversation::request::{Reading, history_key};
 use crate::conversation::text;
 use crate::conversation::threading::{self, Place, Step};
 use crate::model::{CapturedExchange, Outcome};
-use crate::reading::content::{awaits_agent, history_key};
+use crate::reading::content::awaits_agent;
 use crate::store::Result;
 use crate::tables::{Expected, Ingest, NewLine, NewTurn, Source};
 

@@ -13,12 +13,11 @@ use super::placing;
 use crate::content::manifest::BlockHash;
 use crate::content::resent::{self, Earlier, Line, Shortened};
 use crate::conversation::message::Message;
-use crate::conversation::request::{Purpose, Reading};
+use crate::conversation::request::{Purpose, Reading, history_key};
 use crate::conversation::threading::{self, Step};
 use crate::conversation::{response, text};
 use crate::mcp_over_http;
 use crate::model::{BodySource, CapturedExchange, CapturedFrame};
-use crate::reading::content::history_key;
 use crate::store::{Error, Result};
 use crate::tables::{Expected, Ingest};
 

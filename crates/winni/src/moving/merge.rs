@@ -6,39 +6,12 @@
 use std::cmp::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::Reads;
-use super::tables::{Row, Table};
+use super::sides::{Of, Reads};
+use super::tables::Row;
 use crate::store::{Error, Result};
 
 /// Pages that are read ahead.
 const AHEAD: usize = 2;
-
-/// What is read of both records.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Of<'t> {
-    /// The rows of a table.
-    Rows(&'t Table),
-    /// What exchanges and messages come to when they are put together: number and digest.
-    Exchanges,
-    Frames,
-}
-
-impl Of<'_> {
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Of::Rows(table) => table.name,
-            Of::Exchanges => "exchange",
-            Of::Frames => "frame",
-        }
-    }
-
-    fn key_of(&self, row: &Row) -> Row {
-        match self {
-            Of::Rows(table) => table.key_of(row),
-            Of::Exchanges | Of::Frames => row.first().cloned().into_iter().collect(),
-        }
-    }
-}
 
 /// Where two records differ.
 pub(crate) enum Difference {

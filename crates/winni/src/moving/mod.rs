@@ -10,69 +10,17 @@
 //! Both sides are read in one order and merged, and what differs is written. So the first run, one that follows an
 //! interruption, and one that follows a change of the source are the same code.
 
-pub(crate) mod merge;
+mod merge;
+pub(crate) mod rebuilt;
+pub(crate) mod sides;
 pub(crate) mod tables;
 
 use std::path::{Path, PathBuf};
 
-use crate::model::Part;
-use crate::reading::BodyReader;
 use crate::store::{Error, Result};
-use crate::tables::Frames;
-use merge::{Difference, Of, differences};
-use tables::{Cell, Next, Row, TABLES, Table};
-
-/// What takes a page of rows and says whether it wants more.
-pub(crate) type Take<'t> = &'t mut dyn FnMut(Vec<Row>) -> Result<bool>;
-
-/// A record that is read. It sees one moment until it is refreshed.
-pub(crate) trait Reads: Send {
-    /// Sees what is there now.
-    fn refresh(&mut self) -> Result<()>;
-
-    fn about(&mut self) -> Result<About>;
-
-    /// What is another whenever the record is another. It may be another while the record is the same.
-    fn mark(&mut self) -> Result<String>;
-
-    /// Hands over what was asked for, in the order of its keys.
-    fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()>;
-}
-
-/// The destination of a move.
-pub(crate) trait Writes: Send {
-    /// Removes whatever is there of a record, and makes it the destination of the one with this key.
-    fn begin(&mut self, key: &[u8]) -> Result<()>;
-
-    /// Makes room for these epochs; nobody reads meanwhile.
-    fn prepare(&mut self, epochs: &[i32]) -> Result<()>;
-
-    /// Removes and adds rows in one transaction.
-    fn apply(&mut self, table: &Table, remove: &[Row], add: &[Row]) -> Result<()>;
-
-    /// Declares the record whole: others may use it. Its messages wait for the full-text index. What `check` says last
-    /// decides whether that happens.
-    fn finish(&mut self, next: Next, check: &mut dyn FnMut() -> Result<()>) -> Result<()>;
-}
-
-/// What a record is.
-#[derive(Clone, Debug)]
-pub(crate) struct About {
-    /// The secret that its blocks are named with, and by which the record is known.
-    pub(crate) key: Vec<u8>,
-    /// Whether it was moved here, and if so whether it is whole.
-    pub(crate) moved: Option<bool>,
-    /// Those that hold anything.
-    pub(crate) epochs: Vec<i32>,
-    pub(crate) next: Next,
-}
-
-/// What a database says that somebody is moving a record to.
-pub(crate) fn unfinished() -> Error {
-    Error::Unavailable(
-        "a record is being moved here and is not whole yet; run iccm migrate-store again to finish it".into(),
-    )
-}
+use merge::{Difference, differences};
+use sides::{Of, Reads, Writes};
+use tables::{Cell, Row, TABLES, Table};
 
 /// Where a move is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,54 +220,6 @@ impl Changes<'_> {
         self.remove.clear();
         self.add.clear();
         self.bytes = 0;
-        Ok(())
-    }
-}
-
-/// The parts of an exchange.
-const PARTS: [Part; 4] = [Part::RequestHead, Part::RequestBody, Part::ResponseHead, Part::ResponseBody];
-
-/// Rebuilds exchanges: number and digest of each. What was erased has a digest, too.
-pub(crate) fn rebuilt_exchanges(tables: &dyn Frames, exchanges: &[i64]) -> Result<Vec<Row>> {
-    tables.expect_content(exchanges)?;
-    let mut bodies = BodyReader::new(tables);
-    let mut rows = Vec::with_capacity(exchanges.len());
-    for &exchange in exchanges {
-        let mut all = blake3::Hasher::new();
-        for part in PARTS {
-            let mut digest = Digest::default();
-            let is_there = bodies.part(exchange, part, &mut digest)?;
-            all.update(&[u8::from(is_there)]).update(digest.0.finalize().as_bytes());
-        }
-        rows.push(vec![Cell::Integer(exchange), Cell::Bytes(all.finalize().as_bytes().to_vec())]);
-    }
-    Ok(rows)
-}
-
-/// Rebuilds messages of connections in the same way.
-pub(crate) fn rebuilt_frames(tables: &dyn Frames, frames: &[i64]) -> Result<Vec<Row>> {
-    let mut rows = Vec::with_capacity(frames.len());
-    for &frame in frames {
-        let mut digest = Digest::default();
-        let is_there = crate::reading::frames::body(tables, frame, &mut digest)?;
-        let mut all = blake3::Hasher::new();
-        all.update(&[u8::from(is_there)]).update(digest.0.finalize().as_bytes());
-        rows.push(vec![Cell::Integer(frame), Cell::Bytes(all.finalize().as_bytes().to_vec())]);
-    }
-    Ok(rows)
-}
-
-/// Takes bytes and keeps their digest.
-#[derive(Default)]
-struct Digest(blake3::Hasher);
-
-impl std::io::Write for Digest {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -77,7 +77,7 @@ impl<'c> Batch<'c> {
             let row = connection.query_one(LOCK, &[&tenant])?;
             // Somebody may have begun to move a record here since this writer connected.
             if row.get::<_, Option<bool>>(5) == Some(false) {
-                return Err(crate::moving::unfinished());
+                return Err(crate::moving::sides::unfinished());
             }
             let batch = Batch {
                 reads: Snapshot::new(connection, tenant),

@@ -6,7 +6,7 @@ use super::address::Address;
 use super::connection::{Connection, Limits};
 use super::indexing::{self, Ready};
 use super::schema::{self, DEFAULT_TENANT};
-use crate::moving;
+use crate::moving::sides::unfinished;
 use crate::store::Result;
 
 /// Fills the index of one database; connects when it is asked for the first time, and again when the connection has broken.
@@ -51,7 +51,7 @@ impl Indexer {
         connection.transaction("BEGIN", || {
             // Somebody may be moving a record here.
             if schema::moved(connection)? == Some(false) {
-                return Err(moving::unfinished());
+                return Err(unfinished());
             }
             indexing::index(connection, DEFAULT_TENANT, read)
         })?;

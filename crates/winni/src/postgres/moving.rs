@@ -15,9 +15,9 @@ use super::snapshot::Snapshot;
 use super::statistics;
 use super::value::{given, stored, text_key};
 use crate::model::Timestamp;
-use crate::moving::merge::Of;
+use crate::moving::rebuilt::{rebuilt_exchanges, rebuilt_frames};
+use crate::moving::sides::{About, Of, Reads, Take, Writes};
 use crate::moving::tables::{Cell, Column, Key, Kind, Next, Row, TABLES, Table, moment};
-use crate::moving::{About, Reads, Take, Writes, rebuilt_exchanges, rebuilt_frames};
 use crate::store::Result;
 
 /// Exchanges or messages that are rebuilt at a time.

@@ -115,7 +115,7 @@ pub(super) fn is_usable(connection: &Connection) -> Result<bool> {
         return Err(Error::TooNew { found, known });
     }
     if found == known && moved(connection)? == Some(false) {
-        return Err(crate::moving::unfinished());
+        return Err(crate::moving::sides::unfinished());
     }
     Ok(found == known)
 }

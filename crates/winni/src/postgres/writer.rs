@@ -13,9 +13,10 @@ use crate::handed_in::Accepted;
 use crate::ingest;
 use crate::ingest::fresh::Fresh;
 use crate::ingest::memory::Memory;
+use crate::model;
+use crate::moving::sides::unfinished;
 use crate::store::{Error, Result, Watermark};
 use crate::writing::{Stored, Writes};
-use crate::{model, moving};
 
 /// Writes to one database; connects again when the connection has broken.
 pub(super) struct Writer {
@@ -40,7 +41,7 @@ impl Open {
         let connection = Connection::open(address, Limits::WRITING)?;
         schema::migrate(&connection)?;
         if schema::moved(&connection)? == Some(false) {
-            return Err(moving::unfinished());
+            return Err(unfinished());
         }
         let row = connection.query_one("SELECT block_key FROM tenant WHERE id = $1", &[&tenant])?;
         let key = row.try_get::<_, &[u8]>(0)?.try_into().map_err(|_| damaged("the tenant's key is not 32 bytes"))?;

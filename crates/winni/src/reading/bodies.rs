@@ -7,11 +7,11 @@ use std::sync::Arc;
 use wire::spans::ArrayKey;
 
 use super::blocks::BlockReader;
-use super::content::HISTORIES;
 use super::{damaged, hex};
 use crate::content::element;
 use crate::content::envelope::Envelope;
 use crate::content::manifest::{BlockHash, ElementRef, Manifest};
+use crate::conversation::request::HISTORIES;
 use crate::model::Part;
 use crate::store::{Error, Result};
 use crate::tables::{Content, ContentRow, Form};

@@ -3,27 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use wire::spans::{ArrayKey, Spans};
 
 use super::bodies::BodyReader;
 use super::damaged;
 use crate::content::envelope::Envelope;
 use crate::content::manifest::BlockHash;
 use crate::conversation::message::Message;
-use crate::conversation::request::Api;
+use crate::conversation::request::{Api, history_key};
 use crate::conversation::response;
 use crate::conversation::text::{self, Block};
 use crate::handed_in::Unpacker;
 use crate::store::Result;
 use crate::tables::{Content, Held, Source};
-
-/// The arrays that hold a history, whichever API it is; the first that is not empty does.
-pub(crate) const HISTORIES: [ArrayKey; 3] = [ArrayKey::Messages, ArrayKey::Input, ArrayKey::Contents];
-
-/// The array that holds the history.
-pub(crate) fn history_key(spans: &Spans) -> ArrayKey {
-    HISTORIES.into_iter().find(|key| !spans.elements(*key).is_empty()).unwrap_or(ArrayKey::Messages)
-}
 
 /// Reads what messages say, keeping what several messages of one exchange need.
 pub(crate) struct ContentReader<'t> {

@@ -12,7 +12,7 @@ use crate::ingest;
 use crate::ingest::fresh::Fresh;
 use crate::ingest::memory::Memory;
 use crate::model::Batch;
-use crate::moving;
+use crate::moving::sides::unfinished;
 use crate::store::{Error, Result, Watermark};
 
 /// The writing side: the one connection that changes the database, and what it remembers between batches.
@@ -31,7 +31,7 @@ impl Writer {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let connection = schema::open_writer(path)?;
         if schema::moved(&connection)? == Some(false) {
-            return Err(moving::unfinished());
+            return Err(unfinished());
         }
         let tenant = schema::DEFAULT_TENANT;
         let memory = Memory::new(block_key(&connection, tenant)?);
@@ -46,7 +46,7 @@ impl Writer {
         if file_id(&self.path) == Some(self.file) {
             // Somebody may have begun to move a record here since.
             return match schema::moved(&self.connection)? {
-                Some(false) => Err(moving::unfinished()),
+                Some(false) => Err(unfinished()),
                 _ => Ok(()),
             };
         }

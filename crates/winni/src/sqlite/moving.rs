@@ -11,9 +11,9 @@ use super::schema::{self, DEFAULT_TENANT};
 use super::tables::{EPOCH, Tables};
 use super::{at_path, create_folder};
 use crate::model::Timestamp;
-use crate::moving::merge::Of;
+use crate::moving::rebuilt::{rebuilt_exchanges, rebuilt_frames};
+use crate::moving::sides::{About, Of, Reads, Take, Writes};
 use crate::moving::tables::{Cell, Column, Key, Kind, Next, Row, TABLES, Table, moment, text_key};
-use crate::moving::{About, Reads, Take, Writes, rebuilt_exchanges, rebuilt_frames};
 use crate::store::{Error, Result};
 
 /// Exchanges or messages that are rebuilt at a time.

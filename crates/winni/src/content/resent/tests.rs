@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::manifest::{self, BlockHash};
+use super::super::manifest::BlockHash;
+use super::super::split::split;
 use super::*;
 
 fn hash(bytes: &[u8]) -> BlockHash {
@@ -13,7 +14,7 @@ fn hash(bytes: &[u8]) -> BlockHash {
 
 fn taken_apart(body: &str) -> Arc<Earlier> {
     let spans = wire::spans::find(body.as_bytes()).unwrap();
-    let manifest = manifest::split(body.as_bytes(), &spans, None, hash).unwrap().manifest;
+    let manifest = split(body.as_bytes(), &spans, None, hash).unwrap().manifest;
     Arc::new(Earlier::new(Arc::new(body.as_bytes().to_vec()), Arc::new(spans), manifest))
 }
 
@@ -23,13 +24,13 @@ fn read(earlier: &Arc<Earlier>, body: &str) -> Option<usize> {
     let whole = wire::spans::find(body.as_bytes());
     let (request, resent) = shortened.parse()?;
     assert_eq!(Some(&request.spans), whole.as_ref(), "{body}");
-    let alone = manifest::split(body.as_bytes(), &request.spans, None, hash);
-    let helped = manifest::split(body.as_bytes(), &request.spans, Some(&resent), hash);
+    let alone = split(body.as_bytes(), &request.spans, None, hash);
+    let helped = split(body.as_bytes(), &request.spans, Some(&resent), hash);
     assert_eq!(helped.as_ref().map(|s| &s.manifest), alone.as_ref().map(|s| &s.manifest));
     if let (Some(helped), Some(alone)) = (helped, alone) {
         let kept: std::collections::HashMap<_, _> = alone.blocks.into_iter().collect();
         let block = |hash: &BlockHash| Ok(Arc::from(&kept[hash][..]));
-        assert!(helped.manifest.gives(body.as_bytes(), &helped.resent, block).unwrap());
+        assert!(helped.gives(body.as_bytes(), block).unwrap());
     }
     Some(resent.runs.iter().map(|run| run.elements.len()).sum())
 }
