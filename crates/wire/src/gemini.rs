@@ -12,8 +12,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::assembled::{Assembled, OTHER_CHOICES, Object, Usage, message, take_error, take_object, text_of};
+use crate::assembled::{Assembled, Object, Usage, take_object, text_of};
+use crate::choices::{Names, Reply};
 use crate::sse;
+
+/// The fields of a response.
+const NAMES: Names = Names { id: "responseId", model: "modelVersion", usage: "usageMetadata", choices: "candidates" };
 
 /// The reply that a whole recorded stream of events (content codings undone) comes to.
 pub fn assemble_stream(stream: &[u8]) -> Assembled {
@@ -41,12 +45,8 @@ pub fn assemble_json(body: &[u8]) -> Option<Assembled> {
 /// Puts a message together from responses as they come.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    id: Option<String>,
-    model: Option<String>,
-    usage: Value,
+    reply: Reply,
     candidates: BTreeMap<u64, Candidate>,
-    /// Everything but the message and what is derived from it.
-    result: Assembled,
 }
 
 #[derive(Debug, Default)]
@@ -58,64 +58,25 @@ struct Candidate {
 impl Assembler {
     /// Takes the next event.
     pub fn push(&mut self, event: &sse::Event) {
-        match serde_json::from_str::<Object>(&event.data) {
-            Ok(response) if is_response(&response) => self.add(response),
-            Ok(other) => {
-                self.result.unknown_events += 1;
-                self.result.unknown.push(Value::Object(other));
-            }
-            // Where the stream broke off there is half an event.
-            Err(_) => self.result.unknown_events += u64::from(event.terminated),
+        if let Some(response) = self.reply.chunk(event, is_response) {
+            self.add(response);
         }
     }
 
     /// Ends the stream, wherever it stands.
     pub fn finish(self) -> Assembled {
-        let mut candidates = self.candidates.into_values();
-        let first = candidates.next().unwrap_or_default();
-        let stop = first.finish_reason;
-        let used = usage(&self.usage);
-        let mut message = message(self.id, self.model.as_deref(), first.content, stop.as_deref(), self.usage);
-        let others: Vec<Value> = candidates.map(|candidate| Value::Array(candidate.content)).collect();
-        if !others.is_empty() {
-            message.insert(OTHER_CHOICES.to_owned(), Value::Array(others));
-        }
-        let complete = self.result.complete || stop.is_some();
-        Assembled {
-            message: Value::Object(message),
-            model: self.model,
-            usage: used,
-            stop_reason: stop,
-            complete: complete && self.result.error.is_none(),
-            ..self.result
-        }
+        let candidates = self.candidates.into_values();
+        self.reply.finish(candidates.map(|candidate| (candidate.content, candidate.finish_reason)), usage)
     }
 
-    fn add(&mut self, mut response: Object) {
-        if let Some(error) = take_error(&mut response) {
-            self.result.error = Some(error);
-        }
-        self.id = self.id.take().or_else(|| text_of(&response, "responseId"));
-        self.model = self.model.take().or_else(|| text_of(&response, "modelVersion"));
-        // Each response has the counts so far.
-        if let Some(usage) = response.remove("usageMetadata").filter(Value::is_object) {
-            self.usage = usage;
-        }
+    fn add(&mut self, response: Object) {
         if let Some(reason) = response.get("promptFeedback").and_then(|f| f.get("blockReason")).and_then(Value::as_str)
         {
             let refusal = format!("the prompt was blocked ({reason})");
             self.candidates.entry(0).or_default().content.push(json!({"type": "refusal", "refusal": refusal}));
-            self.result.complete = true;
+            self.reply.result.complete = true;
         }
-        let Some(Value::Array(candidates)) = response.remove("candidates") else {
-            return;
-        };
-        for candidate in candidates {
-            let Value::Object(mut candidate) = candidate else {
-                self.result.misplaced_events += 1;
-                continue;
-            };
-            let index = candidate.get("index").and_then(Value::as_u64).unwrap_or_default();
+        for (index, mut candidate) in self.reply.take(response, &NAMES) {
             let so_far = self.candidates.entry(index).or_default();
             so_far.finish_reason = text_of(&candidate, "finishReason").or(so_far.finish_reason.take());
             let parts = take_object(&mut candidate, "content").and_then(|mut content| content.remove("parts"));
@@ -172,6 +133,7 @@ fn usage(usage: &Value) -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assembled::OTHER_CHOICES;
 
     const STREAM: &str = concat!(
         r#"data: {"candidates":[{"content":{"parts":[{"text":"So","thought":true},{"text":"Hal"}],"role":"model"},"index":0}],"#,

@@ -5,6 +5,7 @@
 
 pub mod anthropic;
 pub mod assembled;
+mod choices;
 pub mod digest;
 pub mod encoding;
 pub mod gemini;

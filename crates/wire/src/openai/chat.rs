@@ -10,8 +10,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{text_block, thinking_block, tool_block, usage};
-use crate::assembled::{Assembled, OTHER_CHOICES, Object, message, take_error, take_object, text_of};
+use crate::assembled::{Assembled, Object, take_object, text_of};
+use crate::choices::{Names, Reply};
 use crate::sse;
+
+/// The fields of a chunk.
+const NAMES: Names = Names { id: "id", model: "model", usage: "usage", choices: "choices" };
 
 /// The reply that a whole recorded stream (content codings undone) comes to.
 pub fn assemble_stream(stream: &[u8]) -> Assembled {
@@ -36,12 +40,8 @@ pub fn assemble_json(body: &[u8]) -> Option<Assembled> {
 /// Puts a message together from events as they come.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    id: Option<String>,
-    model: Option<String>,
-    usage: Value,
+    reply: Reply,
     choices: BTreeMap<u64, Choice>,
-    /// Everything but the message and what is derived from it.
-    result: Assembled,
 }
 
 #[derive(Debug, Default)]
@@ -64,63 +64,23 @@ impl Assembler {
     /// Takes the next event.
     pub fn push(&mut self, event: &sse::Event) {
         if event.data.trim() == "[DONE]" {
-            self.result.complete = true;
+            self.reply.result.complete = true;
             return;
         }
-        match serde_json::from_str::<Object>(&event.data) {
-            Ok(chunk) if ["choices", "usage", "error"].iter().any(|field| chunk.contains_key(*field)) => {
-                self.add(chunk)
-            }
-            Ok(other) => {
-                self.result.unknown_events += 1;
-                self.result.unknown.push(Value::Object(other));
-            }
-            // Where the stream broke off there is half an event.
-            Err(_) => self.result.unknown_events += u64::from(event.terminated),
+        let is_chunk = |chunk: &Object| ["choices", "usage", "error"].iter().any(|field| chunk.contains_key(*field));
+        if let Some(chunk) = self.reply.chunk(event, is_chunk) {
+            self.add(chunk);
         }
     }
 
     /// Ends the stream, wherever it stands.
     pub fn finish(self) -> Assembled {
-        let mut choices = self.choices.into_values();
-        let first = choices.next().unwrap_or_default();
-        let stop = first.finish_reason.clone();
-        let complete = self.result.complete || stop.is_some();
-        let used = usage(&self.usage);
-        let mut message = message(self.id, self.model.as_deref(), first.finish(), stop.as_deref(), self.usage);
-        let others: Vec<Value> = choices.map(|choice| Value::Array(choice.finish())).collect();
-        if !others.is_empty() {
-            message.insert(OTHER_CHOICES.to_owned(), Value::Array(others));
-        }
-        Assembled {
-            message: Value::Object(message),
-            model: self.model,
-            usage: used,
-            stop_reason: stop,
-            complete: complete && self.result.error.is_none(),
-            ..self.result
-        }
+        self.reply.finish(self.choices.into_values().map(Choice::finish), usage)
     }
 
     /// Adds a chunk, or a whole completion: they differ in `delta` and `message` only.
-    fn add(&mut self, mut chunk: Object) {
-        if let Some(error) = take_error(&mut chunk) {
-            self.result.error = Some(error);
-        }
-        self.id = self.id.take().or_else(|| text_of(&chunk, "id"));
-        self.model = self.model.take().or_else(|| text_of(&chunk, "model"));
-        if let Some(usage) = chunk.remove("usage").filter(Value::is_object) {
-            self.usage = usage;
-        }
-        let Some(Value::Array(choices)) = chunk.remove("choices") else {
-            return;
-        };
-        for choice in choices {
-            let Value::Object(mut choice) = choice else {
-                self.result.misplaced_events += 1;
-                continue;
-            };
-            let index = choice.get("index").and_then(Value::as_u64).unwrap_or_default();
+    fn add(&mut self, chunk: Object) {
+        for (index, mut choice) in self.reply.take(chunk, &NAMES) {
             let delta = take_object(&mut choice, "delta").or_else(|| take_object(&mut choice, "message"));
             let so_far = self.choices.entry(index).or_default();
             so_far.add(&delta.unwrap_or_default());
@@ -148,7 +108,7 @@ impl Choice {
         }
     }
 
-    fn finish(self) -> Vec<Value> {
+    fn finish(self) -> (Vec<Value>, Option<String>) {
         let mut content = Vec::new();
         if !self.reasoning.is_empty() {
             content.push(thinking_block(&self.reasoning));
@@ -160,7 +120,7 @@ impl Choice {
             content.push(json!({"type": "refusal", "refusal": self.refusal}));
         }
         content.extend(self.tools.into_values().map(Tool::finish));
-        content
+        (content, self.finish_reason)
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::assembled::OTHER_CHOICES;
 
 const STREAM: &str = r#"data: {"id":"c1","object":"chat.completion.chunk","model":"gpt-x","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}],"usage":null}
 
