@@ -164,6 +164,36 @@ pub(crate) struct Ends {
     pub(crate) seen: Seen,
 }
 
+/// The messages for a backend, for a transport on which they go one after the other.
+#[derive(Debug)]
+struct Messages {
+    outgoing: mpsc::Receiver<Outgoing>,
+    stop: CancellationToken,
+    seen: Seen,
+}
+
+impl Messages {
+    /// The next one, which has been shown; `None` once the link is closed.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let next = tokio::select! {
+                next = self.outgoing.recv() => next,
+                () = self.stop.cancelled() => None,
+            };
+            match next? {
+                Outgoing::Abandon { .. } | Outgoing::OpenStream => {}
+                Outgoing::Request { bytes, .. }
+                | Outgoing::Other { bytes }
+                | Outgoing::Streamless { bytes }
+                | Outgoing::InOrder { bytes } => {
+                    self.seen.sent(&bytes);
+                    return Some(bytes);
+                }
+            }
+        }
+    }
+}
+
 impl Link {
     /// A link, and what its transport needs to serve it. The transport's tasks are added with [`Link::own`].
     pub(crate) fn new(seen: Seen) -> (Self, Ends) {

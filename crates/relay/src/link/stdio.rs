@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ends, Event, Failure, Link, Outgoing, Seen, Variables};
+use super::{Ends, Event, Failure, Link, Messages, Seen, Variables};
 use crate::config::StdioServer;
 
 /// After its stdin was closed.
@@ -55,7 +55,7 @@ pub(crate) fn open(
     let last_words = LastWords::default();
     let log = tokio::spawn(log(name.to_owned(), stderr, last_words.clone()));
     let reader = tokio::spawn(read(stdout, events.clone(), stop.clone()));
-    link.own(tokio::spawn(write(stdin, outgoing, stop.clone(), seen)));
+    link.own(tokio::spawn(write(stdin, Messages { outgoing, stop: stop.clone(), seen })));
     link.own(tokio::spawn(keep(child, events, stop, last_words, log, reader)));
     Ok(link)
 }
@@ -64,28 +64,12 @@ pub(crate) fn open(
 #[derive(Clone, Debug, Default)]
 struct LastWords(Arc<Mutex<String>>);
 
-async fn write(mut stdin: ChildStdin, mut outgoing: mpsc::Receiver<Outgoing>, stop: CancellationToken, seen: Seen) {
-    loop {
-        let next = tokio::select! {
-            next = outgoing.recv() => next,
-            () = stop.cancelled() => None,
-        };
-        let bytes = match next {
-            Some(Outgoing::Abandon { .. } | Outgoing::OpenStream) => continue,
-            Some(
-                Outgoing::Request { bytes, .. }
-                | Outgoing::Other { bytes }
-                | Outgoing::Streamless { bytes }
-                | Outgoing::InOrder { bytes },
-            ) => {
-                seen.sent(&bytes);
-                line(bytes)
-            }
-            None => return,
-        };
+async fn write(mut stdin: ChildStdin, mut messages: Messages) {
+    while let Some(bytes) = messages.next().await {
+        let line = line(bytes);
         let written = tokio::select! {
-            written = async { stdin.write_all(&bytes).await.and(stdin.flush().await) } => written,
-            () = stop.cancelled() => return,
+            written = async { stdin.write_all(&line).await.and(stdin.flush().await) } => written,
+            () = messages.stop.cancelled() => return,
         };
         // That the child is gone its keeper tells.
         if written.is_err() {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use url::Url;
 
 use super::connector::{Connector, Stream, cause};
-use super::{Ends, Event, Failure, Link, Outgoing, Seen};
+use super::{Ends, Event, Failure, Link, Messages, Seen};
 
 const SUBPROTOCOL: &str = "mcp";
 
@@ -84,7 +84,7 @@ fn refused(error: &Error) -> Failure {
 fn serve(mut link: Link, ends: Ends, socket: Socket) -> Link {
     let (sink, stream) = socket.split();
     let Ends { outgoing, events, stop, seen } = ends;
-    link.own(tokio::spawn(write(sink, outgoing, stop.clone(), seen)));
+    link.own(tokio::spawn(write(sink, Messages { outgoing, stop: stop.clone(), seen })));
     link.own(tokio::spawn(async move {
         let lost = tokio::select! {
             lost = read(stream, &events) => lost,
@@ -96,28 +96,8 @@ fn serve(mut link: Link, ends: Ends, socket: Socket) -> Link {
     link
 }
 
-async fn write(
-    mut sink: SplitSink<Socket, Message>,
-    mut outgoing: tokio::sync::mpsc::Receiver<Outgoing>,
-    stop: tokio_util::sync::CancellationToken,
-    seen: Seen,
-) {
-    loop {
-        let next = tokio::select! {
-            next = outgoing.recv() => next,
-            () = stop.cancelled() => None,
-        };
-        let bytes = match next {
-            Some(Outgoing::Abandon { .. } | Outgoing::OpenStream) => continue,
-            Some(
-                Outgoing::Request { bytes, .. }
-                | Outgoing::Other { bytes }
-                | Outgoing::Streamless { bytes }
-                | Outgoing::InOrder { bytes },
-            ) => bytes,
-            None => break,
-        };
-        seen.sent(&bytes);
+async fn write(mut sink: SplitSink<Socket, Message>, mut messages: Messages) {
+    while let Some(bytes) = messages.next().await {
         let Ok(text) = Utf8Bytes::try_from(bytes) else { continue };
         // The reader learns of a broken connection, too, and tells.
         if sink.send(Message::Text(text)).await.is_err() {
