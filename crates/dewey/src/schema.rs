@@ -39,6 +39,16 @@ pub(crate) fn content() -> Value {
     })
 }
 
+/// The result of a tool whose list comes in pages.
+pub(crate) fn page_of(list: &str, item: Value) -> Value {
+    output(json!({
+        list: list_of(item),
+        "total": count("How many there are"),
+        "limit": count("The page's length"),
+        "offset": count("Where the page begins"),
+    }))
+}
+
 /// `limit`, from 1 to 100, for results that come in pages.
 pub(crate) fn page_limit() -> Value {
     json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 20, "description": "At most so many"})

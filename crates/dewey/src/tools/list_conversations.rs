@@ -38,12 +38,7 @@ pub(super) fn tool() -> Tool {
             }),
             &[],
         ),
-        output_schema: schema::output(json!({
-            "conversations": schema::list_of(conversation),
-            "total": schema::count("How many there are"),
-            "limit": schema::count("The page's length"),
-            "offset": schema::count("Where the page begins"),
-        })),
+        output_schema: schema::page_of("conversations", conversation),
         annotations: Annotations::READS,
     }
 }

@@ -48,12 +48,7 @@ pub(super) fn tool() -> Tool {
             }),
             &["query"],
         ),
-        output_schema: schema::output(json!({
-            "results": schema::list_of(result),
-            "total": schema::count("How many there are"),
-            "limit": schema::count("The page's length"),
-            "offset": schema::count("Where the page begins"),
-        })),
+        output_schema: schema::page_of("results", result),
         annotations: Annotations::READS,
     }
 }
