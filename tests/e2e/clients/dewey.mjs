@@ -5,33 +5,11 @@
 
 import assert from 'node:assert/strict';
 
-import { client, url } from './session.mjs';
+import { call, called, client, refused, tools, url } from './session.mjs';
 
-const { tools } = await client.listTools();
 assert.equal(tools.length, 11);
-for (const tool of tools) {
-  assert.equal(tool.inputSchema.type, 'object');
-  assert.ok(tool.outputSchema && tool.annotations, tool.name);
-}
 assert.equal(tools.find((tool) => tool.name === 'dewey_search').annotations.readOnlyHint, true);
 assert.equal(tools.find((tool) => tool.name === 'dewey_delete_conversation').annotations.destructiveHint, true);
-
-// The SDK checks each result against the tool's output schema.
-const called = new Set();
-const call = async (name, args, options) => {
-  called.add(name);
-  const result = await client.callTool({ name, arguments: args }, undefined, options);
-  const text = result.content[0].text;
-  if (result.isError) throw new Error(text);
-  const parsed = JSON.parse(text);
-  if (parsed !== null) assert.deepEqual(parsed, result.structuredContent);
-  return parsed;
-};
-const refused = async (name, args, words) => {
-  const result = await client.callTool({ name, arguments: args });
-  assert.equal(result.isError, true, `${name} took ${JSON.stringify(args).slice(0, 100)}`);
-  for (const word of words) assert.ok(result.content[0].text.includes(word), result.content[0].text);
-};
 
 const begun = await call('dewey_begin_conversation', { session_id: 'typescript', metadata: { title: 'From TypeScript' } });
 assert.equal(begun.session_id, 'typescript');

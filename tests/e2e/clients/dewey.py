@@ -5,32 +5,16 @@ import folder of the server must hold `messages.jsonl` with two messages. Ends w
 thing that is not as it must be.
 """
 
-import asyncio
 import json
 
-from session import MODERN, URL, is_error, open_session, structured
+from session import MODERN, URL, Calls, run
 
 
 async def exercise(session):
     tools = (await session.list_tools()).tools
     assert len(tools) == 11, tools
-    called = set()
-
-    async def call(name, arguments, **further):
-        called.add(name)
-        result = await session.call_tool(name, arguments, **further)
-        text = result.content[0].text
-        assert not is_error(result), text
-        parsed = json.loads(text)
-        assert parsed is None or parsed == structured(result)
-        return parsed
-
-    async def refused(name, arguments, *words):
-        result = await session.call_tool(name, arguments)
-        text = result.content[0].text
-        assert is_error(result), f"{name} took {str(arguments)[:100]}"
-        for word in words:
-            assert word in text, text
+    calls = Calls(session)
+    call, refused = calls.call, calls.refused
 
     begun = await call("dewey_begin_conversation", {"session_id": "python", "metadata": {"title": "From Python"}})
     conversation = begun["conversation_id"]
@@ -88,13 +72,8 @@ async def exercise(session):
     assert (await call("dewey_delete_conversation", {**into, "force": True}))["messages_deleted"] == 1202
     for further in (imported["conversation_id"], big["conversation_id"]):
         await call("dewey_delete_conversation", {"conversation_id": further, "force": True})
-    assert called == {tool.name for tool in tools}
-    return {"tools": len(called), "reports": len(reports), "transport": URL.split(":")[0]}
+    assert calls.called == {tool.name for tool in tools}
+    return {"tools": len(calls.called), "reports": len(reports), "transport": URL.split(":")[0]}
 
 
-async def main():
-    async with open_session() as session:
-        print(json.dumps(await exercise(session)))
-
-
-asyncio.run(main())
+run(exercise)

@@ -5,33 +5,12 @@
 
 import assert from 'node:assert/strict';
 
-import { client } from './session.mjs';
+import { call, called, client, refused, tools } from './session.mjs';
 
 const output = process.argv[4];
 const key = 'sk-test-typescript-0008';
 
-const { tools } = await client.listTools();
 assert.equal(tools.length, 8);
-for (const tool of tools) {
-  assert.equal(tool.inputSchema.type, 'object');
-  assert.ok(tool.outputSchema && tool.annotations, tool.name);
-}
-
-// The SDK checks each result against the tool's output schema.
-const called = new Set();
-const call = async (name, args, options) => {
-  called.add(name);
-  const result = await client.callTool({ name, arguments: args }, undefined, options);
-  const text = result.content[0].text;
-  if (result.isError) throw new Error(text);
-  assert.deepEqual(JSON.parse(text), result.structuredContent);
-  return result.structuredContent;
-};
-const refused = async (name, args, words) => {
-  const result = await client.callTool({ name, arguments: args });
-  assert.equal(result.isError, true, `${name} took ${JSON.stringify(args)}`);
-  for (const word of words) assert.ok(result.content[0].text.includes(word), result.content[0].text);
-};
 
 const reports = [];
 const onprogress = (report) => reports.push(report);

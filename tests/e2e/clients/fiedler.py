@@ -4,11 +4,9 @@ URL and `modern` as in session.py; FOLDER is one for answers, which exists. Ends
 that is not as it must be.
 """
 
-import asyncio
-import json
 import sys
 
-from session import URL, is_error, open_session, structured
+from session import Calls, run
 
 OUTPUT = sys.argv[2]
 KEY = "sk-test-python-0009"
@@ -17,23 +15,8 @@ KEY = "sk-test-python-0009"
 async def exercise(session):
     tools = (await session.list_tools()).tools
     assert len(tools) == 8, tools
-    called = set()
-
-    async def call(name, arguments, **further):
-        called.add(name)
-        result = await session.call_tool(name, arguments, **further)
-        text = result.content[0].text
-        assert not is_error(result), text
-        parsed = json.loads(text)
-        assert parsed == structured(result)
-        return parsed
-
-    async def refused(name, arguments, *words):
-        result = await session.call_tool(name, arguments)
-        text = result.content[0].text
-        assert is_error(result), f"{name} took {arguments}"
-        for word in words:
-            assert word in text, text
+    calls = Calls(session)
+    call, refused = calls.call, calls.refused
 
     reports = []
 
@@ -63,13 +46,8 @@ async def exercise(session):
     assert "xai" in (await call("fiedler_list_keys", {}))["providers"]
     await refused("fiedler_set_key", {"provider": "xai", "api_key": KEY + " x"}, "`api_key`")
     assert (await call("fiedler_delete_key", {"provider": "xai"}))["deleted"]
-    assert called == {tool.name for tool in tools}
-    return {"tools": len(called), "reports": len(reports)}
+    assert calls.called == {tool.name for tool in tools}
+    return {"tools": len(calls.called), "reports": len(reports)}
 
 
-async def main():
-    async with open_session() as session:
-        print(json.dumps(await exercise(session)))
-
-
-asyncio.run(main())
+run(exercise)
