@@ -7,13 +7,14 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run says why and ends")]
 
+mod captured;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
-use winni::model::{Batch, CapturedExchange, Durability, Item, Outcome, Timestamp};
+use winni::model::{Batch, Item};
 use winni::store::Store;
-use wire::head::{Headers, RequestHead, ResponseHead};
 
 const SESSIONS: usize = 8;
 const TURNS: usize = 60;
@@ -66,41 +67,11 @@ async fn append(store: &dyn Store, exchanges: &[(Vec<u8>, Vec<u8>)]) {
     for batch in exchanges.chunks(BATCH) {
         let items = batch.iter().map(|bodies| {
             seq += 1;
-            (seq - 1, Item::Exchange(Box::new(exchange(bodies))))
+            let (request, response) = bodies.clone();
+            let exchange = captured::exchange(("content-type", "application/json"), request, response);
+            (seq - 1, Item::Exchange(Box::new(exchange)))
         });
         store.append(Batch { recorder, items: items.collect() }).await.expect("stored");
-    }
-}
-
-fn exchange((request, response): &(Vec<u8>, Vec<u8>)) -> CapturedExchange {
-    let headers = |pairs: &[(&str, &str)]| {
-        Headers(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect())
-    };
-    let version = || "HTTP/1.1".to_owned();
-    CapturedExchange {
-        id: Uuid::now_v7(),
-        started_at: Timestamp::now(),
-        first_byte_at: None,
-        ended_at: Some(Timestamp::now()),
-        durability: Durability::Process,
-        outcome: Outcome::Complete,
-        upstream: "http://127.0.0.1:1".into(),
-        server: None,
-        key_fingerprint: None,
-        request_head: RequestHead {
-            method: "POST".into(),
-            target: "/v1/messages?beta=true".into(),
-            version: version(),
-            headers: headers(&[("user-agent", "claude-cli/2.1.330"), ("content-type", "application/json")]),
-        },
-        request_body: Box::new(request.clone()),
-        response_head: Some(ResponseHead {
-            status: 200,
-            version: version(),
-            headers: headers(&[("content-type", "text/event-stream")]),
-        }),
-        response_body: Box::new(response.clone()),
-        response_chunks: Vec::new(),
     }
 }
 
@@ -118,26 +89,23 @@ fn sessions() -> Vec<(Vec<u8>, Vec<u8>)> {
             let request = json!({"model": "claude-sonnet-4-5", "messages": history, "tools": tools,
                 "system": [{"type": "text", "text": text(1, 12_000)}], "metadata": {"user_id": user_id}, "stream": true});
             let answer = text(seed + 1, 600);
-            exchanges.push((request.to_string().into_bytes(), stream(&answer)));
+            exchanges.push((request.to_string().into_bytes(), streamed(&answer)));
             history.push(json!({"role": "assistant", "content": [{"type": "text", "text": answer}]}));
         }
     }
     exchanges
 }
 
-fn stream(answer: &str) -> Vec<u8> {
-    let start = json!({"type": "message_start", "message": {"role": "assistant", "model": "claude-sonnet-4-5",
-        "usage": {"input_tokens": 1, "output_tokens": 1}}});
+fn streamed(answer: &str) -> Vec<u8> {
     let block = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
-    let mut events = vec![start, block];
+    let mut events = vec![captured::message_start(), block];
     for piece in answer.as_bytes().chunks(20) {
         let text = String::from_utf8_lossy(piece);
         events.push(json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}));
     }
     events.push(json!({"type": "content_block_stop", "index": 0}));
     events.push(json!({"type": "message_stop"}));
-    let event = |e: &Value| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap_or_default());
-    events.iter().map(event).collect::<String>().into_bytes()
+    captured::stream(&events)
 }
 
 /// Words that compress about as well as code and prose do.

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use uuid::Uuid;
-use winni::model::{CapturedExchange, Durability, NewMessage, Outcome, Role, Timestamp};
-use wire::head::{Headers, RequestHead, ResponseHead};
+use winni::model::{CapturedExchange, NewMessage, Role};
+
+use crate::captured;
 
 /// Distinct words; the n-th is n times as rare as the first.
 const VOCABULARY: usize = 50_000;
@@ -132,46 +133,15 @@ impl Agents {
 }
 
 fn exchange(session: &str, history: &[Value], answer: &[Value]) -> CapturedExchange {
-    let headers = |pairs: &[(&str, &str)]| {
-        Headers(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect())
-    };
-    let version = || "HTTP/1.1".to_owned();
     let request = json!({"model": "claude-sonnet-4-5", "messages": history,
         "system": [{"type": "text", "text": "Be helpful."}], "tools": [{"name": "Bash"}], "max_tokens": 1000, "stream": true});
-    let mut events =
-        vec![json!({"type": "message_start", "message": {"role": "assistant", "model": "claude-sonnet-4-5",
-        "usage": {"input_tokens": 1, "output_tokens": 1}}})];
+    let mut events = vec![captured::message_start()];
     for (index, block) in answer.iter().enumerate() {
         events.extend(streamed(index, block));
     }
     events.push(json!({"type": "message_stop"}));
-    let response: String =
-        events.iter().map(|e| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap_or_default())).collect();
-    CapturedExchange {
-        id: Uuid::now_v7(),
-        started_at: Timestamp::now(),
-        first_byte_at: None,
-        ended_at: Some(Timestamp::now()),
-        durability: Durability::Process,
-        outcome: Outcome::Complete,
-        upstream: "http://127.0.0.1:1".into(),
-        server: None,
-        key_fingerprint: None,
-        request_head: RequestHead {
-            method: "POST".into(),
-            target: "/v1/messages?beta=true".into(),
-            version: version(),
-            headers: headers(&[("user-agent", "claude-cli/2.1.330"), ("x-claude-code-session-id", session)]),
-        },
-        request_body: Box::new(request.to_string().into_bytes()),
-        response_head: Some(ResponseHead {
-            status: 200,
-            version: version(),
-            headers: headers(&[("content-type", "text/event-stream")]),
-        }),
-        response_body: Box::new(response.into_bytes()),
-        response_chunks: Vec::new(),
-    }
+    let named = ("x-claude-code-session-id", session);
+    captured::exchange(named, request.to_string().into_bytes(), captured::stream(&events))
 }
 
 /// The events in which a block of an answer comes.

@@ -7,6 +7,8 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run says why and ends")]
 
+#[path = "../captured/mod.rs"]
+mod captured;
 mod corpus;
 
 use std::sync::atomic::{AtomicBool, Ordering};
