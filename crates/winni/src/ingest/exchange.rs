@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use wire::assembled::Assembled;
 
-use super::bodies::{BodyWriter, Kept};
+use super::bodies::Kept;
 use super::frames;
 use super::history::request_turns;
 use super::memory::Memory;
@@ -67,15 +67,7 @@ pub(crate) fn store(
         chunks: exchange.response_chunks.clone(),
     };
     let head_bytes = (envelope.request_head.len() + envelope.response_head.len()) as u64;
-    let writer = BodyWriter {
-        tables,
-        epoch,
-        key: &memory.key,
-        packs: &mut memory.packs,
-        raw: &mut memory.raw,
-        session: session.unwrap_or(0),
-        stored_bytes: 0,
-    };
+    let writer = memory.body_writer(tables, session);
     let kept = writer.keep(envelope, whole, &*exchange.request_body, &*exchange.response_body, base)?;
     match earlier {
         Some(earlier) if kept.manifest.is_some() => earlier.prove(),

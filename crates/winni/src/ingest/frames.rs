@@ -7,7 +7,7 @@ use std::io::BufReader;
 
 use wire::mcp::{Envelope, Kind};
 
-use super::bodies::{BodyWriter, MAX_WHOLE, short_digest};
+use super::bodies::{MAX_WHOLE, short_digest};
 use super::memory::Memory;
 use super::read::read_all;
 use crate::conversation::text::{self, Block};
@@ -37,15 +37,7 @@ pub(crate) fn store(tables: &dyn Ingest, place: Place, frame: &CapturedFrame, me
         tables.give_connection(connection.id, owner.session)?;
     }
     let session = owner.session.or(connection.session);
-    let mut writer = BodyWriter {
-        tables,
-        epoch,
-        key: &memory.key,
-        packs: &mut memory.packs,
-        raw: &mut memory.raw,
-        session: session.unwrap_or(0),
-        stored_bytes: 0,
-    };
+    let mut writer = memory.body_writer(tables, session);
     let (at, chunks, digest) = match &whole {
         Some(bytes) if bytes.is_empty() => (None, None, short_digest(bytes)),
         Some(bytes) => (Some(writer.piece(bytes)?), None, short_digest(bytes)),

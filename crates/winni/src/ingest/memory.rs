@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wire::spans::Spans;
 
-use super::bodies::{Base, Kept, WholeBody};
+use super::bodies::{Base, BodyWriter, Kept, WholeBody};
 use super::fresh::Fresh;
 use super::packs::OpenPacks;
 use crate::content::manifest::{BlockHash, Manifest};
@@ -19,8 +19,8 @@ use crate::tables::Ingest;
 /// What the writer remembers, so that it need not read it again. All of it can be forgotten at any time.
 pub(crate) struct Memory {
     pub(crate) key: [u8; 32],
-    pub(crate) packs: OpenPacks,
-    pub(crate) raw: Recent<BlockHash, Arc<[u8]>>,
+    packs: OpenPacks,
+    raw: Recent<BlockHash, Arc<[u8]>>,
     pub(crate) messages: Recent<BlockHash, (Role, MessageDigest)>,
     /// The newest body of each line of requests.
     pub(crate) earlier: Recent<Line, Arc<Earlier>>,
@@ -81,6 +81,19 @@ impl Memory {
         if epoch != self.epoch {
             self.forget_uncommitted();
             self.epoch = epoch;
+        }
+    }
+
+    /// Keeps content of this session in the epoch that was entered.
+    pub(crate) fn body_writer<'m>(&'m mut self, tables: &'m dyn Ingest, session: Option<i64>) -> BodyWriter<'m> {
+        BodyWriter {
+            tables,
+            epoch: self.epoch,
+            key: &self.key,
+            packs: &mut self.packs,
+            raw: &mut self.raw,
+            session: session.unwrap_or(0),
+            stored_bytes: 0,
         }
     }
 

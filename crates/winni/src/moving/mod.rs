@@ -11,7 +11,7 @@
 //! interruption, and one that follows a change of the source are the same code.
 
 mod merge;
-pub(crate) mod rebuilt;
+mod rebuilt;
 pub(crate) mod sides;
 pub(crate) mod tables;
 

@@ -1,10 +1,15 @@
 //! What a database does so that a record can be moved out of it, or into it.
 
+use super::rebuilt::{rebuilt_exchanges, rebuilt_frames};
 use super::tables::{Next, Row, Table};
 use crate::store::{Error, Result};
+use crate::tables::Frames;
 
 /// What takes a page of rows and says whether it wants more.
 pub(crate) type Take<'t> = &'t mut dyn FnMut(Vec<Row>) -> Result<bool>;
+
+/// Makes rows of what these ids name.
+pub(crate) type Rebuild = fn(&dyn Frames, &[i64]) -> Result<Vec<Row>>;
 
 /// A record that is read. It sees one moment until it is refreshed.
 pub(crate) trait Reads: Send {
@@ -17,8 +22,22 @@ pub(crate) trait Reads: Send {
     fn mark(&mut self) -> Result<String>;
 
     /// Hands over what was asked for, in the order of its keys.
-    fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()>;
+    fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()> {
+        match of {
+            Of::Rows(table) => self.rows(table, take),
+            Of::Exchanges => self.rebuilt("exchange", rebuilt_exchanges, take),
+            Of::Frames => self.rebuilt("frame", rebuilt_frames, take),
+        }
+    }
+
+    fn rows(&self, table: &Table, take: Take<'_>) -> Result<()>;
+
+    /// Rebuilds what this table's ids name, [`REBUILT_TOGETHER`] at a time.
+    fn rebuilt(&self, table: &str, rebuild: Rebuild, take: Take<'_>) -> Result<()>;
 }
+
+/// Exchanges or messages that are rebuilt at a time.
+pub(crate) const REBUILT_TOGETHER: usize = 128;
 
 /// The destination of a move.
 pub(crate) trait Writes: Send {

@@ -15,13 +15,9 @@ use super::snapshot::Snapshot;
 use super::statistics;
 use super::value::{given, stored, text_key};
 use crate::model::Timestamp;
-use crate::moving::rebuilt::{rebuilt_exchanges, rebuilt_frames};
-use crate::moving::sides::{About, Of, Reads, Take, Writes};
+use crate::moving::sides::{About, REBUILT_TOGETHER, Reads, Rebuild, Take, Writes};
 use crate::moving::tables::{Cell, Column, Key, Kind, Next, Row, TABLES, Table, moment};
 use crate::store::Result;
-
-/// Exchanges or messages that are rebuilt at a time.
-const REBUILT_TOGETHER: usize = 128;
 
 /// A statement that touches a whole table may take as long as the table is large.
 const LIMITS: Limits =
@@ -69,51 +65,6 @@ impl Reader {
         connection.batch(BEGIN)?;
         Ok(Self { connection })
     }
-
-    fn rows(&self, table: &Table, take: Take<'_>) -> Result<()> {
-        let columns: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
-        let order: Vec<&str> = match table.key {
-            Key::First(_) => table.key_columns().iter().map(|column| column.name).collect(),
-            Key::DigestOfFirst => table.digests.iter().map(|(digest, _)| *digest).collect(),
-        };
-        let order = if order.is_empty() { "1".to_owned() } else { order.join(", ") };
-        let (name, columns) = (table.name, columns.join(", "));
-        self.connection.batch(&format!(
-            "DECLARE moving_{name} NO SCROLL CURSOR FOR
-                 SELECT {columns} FROM {name} WHERE tenant = {DEFAULT_TENANT} ORDER BY {order}"
-        ))?;
-        let fetch = format!("FETCH {} FROM moving_{name}", table.page);
-        loop {
-            let found = self.connection.query(&fetch, &[])?;
-            if found.is_empty() {
-                break;
-            }
-            if !take(found.iter().map(|row| row_of(row, table)).collect::<Result<_>>()?)? {
-                break;
-            }
-        }
-        self.connection.batch(&format!("CLOSE moving_{name}"))
-    }
-
-    fn rebuilt(
-        &self,
-        of: &str,
-        rebuild: fn(&dyn crate::tables::Frames, &[i64]) -> Result<Vec<Row>>,
-        take: Take<'_>,
-    ) -> Result<()> {
-        let sql = format!("SELECT id FROM {of} WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3");
-        let mut after = i64::MIN;
-        loop {
-            let rows = self.connection.query(&sql, &[&DEFAULT_TENANT, &after, &(REBUILT_TOGETHER as i64)])?;
-            let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-            let Some(&last) = ids.last() else { return Ok(()) };
-            after = last;
-            let tables = Snapshot::new(&self.connection, DEFAULT_TENANT);
-            if !take(rebuild(&tables, &ids)?)? {
-                return Ok(());
-            }
-        }
-    }
 }
 
 impl Reads for Reader {
@@ -145,11 +96,43 @@ impl Reads for Reader {
         Ok(self.connection.query_one(sql, &[&DEFAULT_TENANT])?.try_get(0)?)
     }
 
-    fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()> {
-        match of {
-            Of::Rows(table) => self.rows(table, take),
-            Of::Exchanges => self.rebuilt("exchange", rebuilt_exchanges, take),
-            Of::Frames => self.rebuilt("frame", rebuilt_frames, take),
+    fn rows(&self, table: &Table, take: Take<'_>) -> Result<()> {
+        let columns: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
+        let order: Vec<&str> = match table.key {
+            Key::First(_) => table.key_columns().iter().map(|column| column.name).collect(),
+            Key::DigestOfFirst => table.digests.iter().map(|(digest, _)| *digest).collect(),
+        };
+        let order = if order.is_empty() { "1".to_owned() } else { order.join(", ") };
+        let (name, columns) = (table.name, columns.join(", "));
+        self.connection.batch(&format!(
+            "DECLARE moving_{name} NO SCROLL CURSOR FOR
+                 SELECT {columns} FROM {name} WHERE tenant = {DEFAULT_TENANT} ORDER BY {order}"
+        ))?;
+        let fetch = format!("FETCH {} FROM moving_{name}", table.page);
+        loop {
+            let found = self.connection.query(&fetch, &[])?;
+            if found.is_empty() {
+                break;
+            }
+            if !take(found.iter().map(|row| row_of(row, table)).collect::<Result<_>>()?)? {
+                break;
+            }
+        }
+        self.connection.batch(&format!("CLOSE moving_{name}"))
+    }
+
+    fn rebuilt(&self, table: &str, rebuild: Rebuild, take: Take<'_>) -> Result<()> {
+        let sql = format!("SELECT id FROM {table} WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3");
+        let mut after = i64::MIN;
+        loop {
+            let rows = self.connection.query(&sql, &[&DEFAULT_TENANT, &after, &(REBUILT_TOGETHER as i64)])?;
+            let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+            let Some(&last) = ids.last() else { return Ok(()) };
+            after = last;
+            let tables = Snapshot::new(&self.connection, DEFAULT_TENANT);
+            if !take(rebuild(&tables, &ids)?)? {
+                return Ok(());
+            }
         }
     }
 }

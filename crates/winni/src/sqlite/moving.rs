@@ -11,13 +11,9 @@ use super::schema::{self, DEFAULT_TENANT};
 use super::tables::{EPOCH, Tables};
 use super::{at_path, create_folder};
 use crate::model::Timestamp;
-use crate::moving::rebuilt::{rebuilt_exchanges, rebuilt_frames};
-use crate::moving::sides::{About, Of, Reads, Take, Writes};
+use crate::moving::sides::{About, REBUILT_TOGETHER, Reads, Rebuild, Take, Writes};
 use crate::moving::tables::{Cell, Column, Key, Kind, Next, Row, TABLES, Table, moment, text_key};
 use crate::store::{Error, Result};
-
-/// Exchanges or messages that are rebuilt at a time.
-const REBUILT_TOGETHER: usize = 128;
 
 /// The month of a moment, as PostgreSQL counts them.
 type MonthOf = fn(Timestamp) -> i32;
@@ -107,48 +103,6 @@ impl Reader {
     fn order_of(&self, column: &Column) -> String {
         if self.is_only_epoch { column.sqlite.to_owned() } else { self.told(column) }
     }
-
-    fn rows(&self, table: &Table, take: Take<'_>) -> Result<()> {
-        let columns: Vec<String> = table.columns.iter().map(|column| self.told(column)).collect();
-        let order: Vec<String> = match table.key {
-            Key::First(_) => table.key_columns().iter().map(|column| self.order_of(column)).collect(),
-            Key::DigestOfFirst => table.key_columns().iter().map(|c| format!("text_key({})", c.sqlite)).collect(),
-        };
-        let by = if order.is_empty() { "1".to_owned() } else { order.join(", ") };
-        let sql = format!("SELECT {} FROM {} WHERE tenant = ?1 ORDER BY {by}", columns.join(", "), table.name);
-        let mut query = self.connection.prepare(&sql)?;
-        let mut found = query.query([DEFAULT_TENANT])?;
-        let mut page = Vec::with_capacity(table.page);
-        while let Some(row) = found.next()? {
-            let cell = |(index, column): (usize, &Column)| cell_of(row.get_ref(index)?, column.kind);
-            page.push(table.columns.iter().enumerate().map(cell).collect::<Result<Row>>()?);
-            if page.len() == table.page && !take(std::mem::take(&mut page))? {
-                return Ok(());
-            }
-        }
-        take(page).map(|_| ())
-    }
-
-    fn rebuilt(
-        &self,
-        of: &str,
-        rebuild: fn(&dyn crate::tables::Frames, &[i64]) -> Result<Vec<Row>>,
-        take: Take<'_>,
-    ) -> Result<()> {
-        let tables = Tables { connection: &self.connection, tenant: DEFAULT_TENANT };
-        let sql = format!("SELECT id FROM {of} WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3");
-        let mut query = self.connection.prepare(&sql)?;
-        let mut after = i64::MIN;
-        loop {
-            let ids = query.query_map(params![DEFAULT_TENANT, after, REBUILT_TOGETHER], |row| row.get(0))?;
-            let ids: Vec<i64> = ids.collect::<std::result::Result<_, _>>()?;
-            let Some(&last) = ids.last() else { return Ok(()) };
-            after = last;
-            if !take(rebuild(&tables, &ids)?)? {
-                return Ok(());
-            }
-        }
-    }
 }
 
 impl Reads for Reader {
@@ -183,11 +137,40 @@ impl Reads for Reader {
         Ok(version.to_string())
     }
 
-    fn read(&mut self, of: Of<'_>, take: Take<'_>) -> Result<()> {
-        match of {
-            Of::Rows(table) => self.rows(table, take),
-            Of::Exchanges => self.rebuilt("exchange", rebuilt_exchanges, take),
-            Of::Frames => self.rebuilt("frame", rebuilt_frames, take),
+    fn rows(&self, table: &Table, take: Take<'_>) -> Result<()> {
+        let columns: Vec<String> = table.columns.iter().map(|column| self.told(column)).collect();
+        let order: Vec<String> = match table.key {
+            Key::First(_) => table.key_columns().iter().map(|column| self.order_of(column)).collect(),
+            Key::DigestOfFirst => table.key_columns().iter().map(|c| format!("text_key({})", c.sqlite)).collect(),
+        };
+        let by = if order.is_empty() { "1".to_owned() } else { order.join(", ") };
+        let sql = format!("SELECT {} FROM {} WHERE tenant = ?1 ORDER BY {by}", columns.join(", "), table.name);
+        let mut query = self.connection.prepare(&sql)?;
+        let mut found = query.query([DEFAULT_TENANT])?;
+        let mut page = Vec::with_capacity(table.page);
+        while let Some(row) = found.next()? {
+            let cell = |(index, column): (usize, &Column)| cell_of(row.get_ref(index)?, column.kind);
+            page.push(table.columns.iter().enumerate().map(cell).collect::<Result<Row>>()?);
+            if page.len() == table.page && !take(std::mem::take(&mut page))? {
+                return Ok(());
+            }
+        }
+        take(page).map(|_| ())
+    }
+
+    fn rebuilt(&self, table: &str, rebuild: Rebuild, take: Take<'_>) -> Result<()> {
+        let tables = Tables { connection: &self.connection, tenant: DEFAULT_TENANT };
+        let sql = format!("SELECT id FROM {table} WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3");
+        let mut query = self.connection.prepare(&sql)?;
+        let mut after = i64::MIN;
+        loop {
+            let ids = query.query_map(params![DEFAULT_TENANT, after, REBUILT_TOGETHER], |row| row.get(0))?;
+            let ids: Vec<i64> = ids.collect::<std::result::Result<_, _>>()?;
+            let Some(&last) = ids.last() else { return Ok(()) };
+            after = last;
+            if !take(rebuild(&tables, &ids)?)? {
+                return Ok(());
+            }
         }
     }
 }
