@@ -6,7 +6,6 @@
 mod content;
 mod conversation;
 mod erasing;
-mod frame;
 mod handed_in;
 mod indexing;
 mod ingest;

@@ -4,199 +4,24 @@
 //! end and the gaps in between. Reading gives [`Conversation`]s, [`Turn`]s and [`Exchange`]s, whose serialised field
 //! names are fixed (see the command-line reference) and therefore never renamed.
 
+mod captured;
+mod frame;
 mod search;
 mod stored;
+mod time;
 
-use std::io;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use crate::conversation::identity::Role;
+pub use captured::{BodySource, CapturedExchange, ChunkTiming, Durability, Outcome};
+pub use frame::{CapturedFrame, ConnectionEnd, Direction, Frame, FrameFilter, FrameForm, FrameSource, ToolCall};
 pub use search::{SearchHit, SearchQuery};
 pub use stored::{
     ContextDeletion, ConversationSource, Deletion, Destination, NewConversation, NewMessage, Sort, StartupContext,
     StoredMessage,
 };
-
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use wire::head::{RequestHead, ResponseHead};
-
-pub use crate::frame::{CapturedFrame, ConnectionEnd, Direction, Frame, FrameFilter, FrameForm, FrameSource, ToolCall};
-
-/// A point in time: microseconds since the Unix epoch, UTC. Serialised and displayed as RFC 3339 with microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(pub i64);
-
-impl Timestamp {
-    /// The wall clock, now.
-    pub fn now() -> Self {
-        Self(jiff::Timestamp::now().as_microsecond())
-    }
-}
-
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(t) => write!(f, "{t:.6}"),
-            Err(_) => write!(f, "{}us", self.0),
-        }
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let t: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(t.as_microsecond()))
-    }
-}
-
-/// How an exchange ended. The names are part of the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Request and response passed whole.
-    Complete,
-    /// The client hung up, or its request broke off, before the response had ended.
-    ClientAborted,
-    /// The upstream closed, reset or broke the protocol after it had been reached.
-    UpstreamAborted,
-    /// No connection to the upstream came about (refused, no route, DNS, TLS).
-    UpstreamUnreachable,
-    /// The gateway itself refused the exchange (it could not be recorded, or could not be forwarded).
-    Refused,
-    /// The recorder died while the exchange was running; what had been written until then is on record.
-    RecorderCrashed,
-    /// The recorder was stopped while the exchange was running, and cut it.
-    RecorderStopped,
-}
-
-impl Outcome {
-    /// Every outcome; the position in this list is the stored number.
-    pub const ALL: [Outcome; 7] = [
-        Outcome::Complete,
-        Outcome::ClientAborted,
-        Outcome::UpstreamAborted,
-        Outcome::UpstreamUnreachable,
-        Outcome::Refused,
-        Outcome::RecorderCrashed,
-        Outcome::RecorderStopped,
-    ];
-
-    /// The name under which users know it, e.g. `client_aborted`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Complete => "complete",
-            Outcome::ClientAborted => "client_aborted",
-            Outcome::UpstreamAborted => "upstream_aborted",
-            Outcome::UpstreamUnreachable => "upstream_unreachable",
-            Outcome::Refused => "refused",
-            Outcome::RecorderCrashed => "recorder_crashed",
-            Outcome::RecorderStopped => "recorder_stopped",
-        }
-    }
-}
-
-/// What had to be true of an exchange's bytes before they were passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// The bytes are with the kernel: they survive the death of the process.
-    Process,
-    /// The bytes are on stable storage: they survive the loss of power.
-    Power,
-}
-
-/// What an exchange is to the conversation it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A turn of a conversation.
-    Message,
-    /// Made by the agent for itself: titles, summaries, quota probes, token counts.
-    Side,
-    /// Anything else: probes, model lists, unknown paths.
-    Other,
-}
-
-/// The bytes of one body, to be read piece by piece: a body may be larger than memory.
-pub trait BodySource: Send + Sync {
-    /// Size in bytes.
-    fn size(&self) -> u64;
-    /// The bytes from `offset` on, at most `max` of them, fewer only at the end of the body.
-    fn read_at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>>;
-}
-
-impl BodySource for Vec<u8> {
-    fn size(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
-        let end = start.saturating_add(max).min(self.len());
-        Ok(self[start..end].to_vec())
-    }
-}
-
-/// One chunk of a response as it arrived: how long after the exchange's start, and how many bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChunkTiming {
-    /// Microseconds since the exchange began.
-    pub after_us: u64,
-    /// Bytes in the chunk.
-    pub bytes: u64,
-}
-
-/// An HTTP exchange as the gateway recorded it: heads sanitised, bodies exact.
-pub struct CapturedExchange {
-    /// The id that the client was told in `x-iccm-exchange-id`.
-    pub id: Uuid,
-    /// When the request's head had been read.
-    pub started_at: Timestamp,
-    /// When the first byte of the response's body (or its end, for an empty one) arrived.
-    pub first_byte_at: Option<Timestamp>,
-    /// When the exchange ended; unknown if the recorder crashed.
-    pub ended_at: Option<Timestamp>,
-    /// The level that held for this exchange.
-    pub durability: Durability,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Base URL that the request was forwarded to, without credentials.
-    pub upstream: String,
-    /// The MCP server's name, if it passed through the spy; none for a model API.
-    pub server: Option<String>,
-    /// Keyed fingerprint of the credential that the client used.
-    pub key_fingerprint: Option<String>,
-    /// What the client sent, credentials replaced by fingerprints.
-    pub request_head: RequestHead,
-    /// The request's body as it was on the wire.
-    pub request_body: Box<dyn BodySource>,
-    /// The upstream's (or, for `refused` and `upstream_unreachable`, the gateway's) response.
-    pub response_head: Option<ResponseHead>,
-    /// The response's body as it was on the wire, Content-Encoding and all.
-    pub response_body: Box<dyn BodySource>,
-    /// The response's cadence.
-    pub response_chunks: Vec<ChunkTiming>,
-}
-
-/// Exchanges that passed without being recorded, as the policy allows when the spool is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// When the first of them began.
-    pub from: Timestamp,
-    /// When recording worked again.
-    pub until: Timestamp,
-    /// How many exchanges are wholly or partly missing.
-    pub exchanges: u64,
-    /// How many bytes passed unrecorded.
-    pub bytes: u64,
-}
+pub use time::Timestamp;
 
 /// One position of a recorder's gap-free sequence.
 pub enum Item {
@@ -230,6 +55,19 @@ pub struct Batch {
     pub recorder: Uuid,
     /// Sequence number and item, in the order in which they are to be threaded (the order of their ends).
     pub items: Vec<(u64, Item)>,
+}
+
+/// Exchanges that passed without being recorded, as the policy allows when the spool is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the first of them began.
+    pub from: Timestamp,
+    /// When recording worked again.
+    pub until: Timestamp,
+    /// How many exchanges are wholly or partly missing.
+    pub exchanges: u64,
+    /// How many bytes passed unrecorded.
+    pub bytes: u64,
 }
 
 /// Where a conversation left the line of another.
@@ -297,6 +135,18 @@ pub struct Turn {
     pub exchange_id: Option<Uuid>,
     /// Free-form, a JSON object.
     pub metadata: serde_json::Value,
+}
+
+/// What an exchange is to the conversation it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A turn of a conversation.
+    Message,
+    /// Made by the agent for itself: titles, summaries, quota probes, token counts.
+    Side,
+    /// Anything else: probes, model lists, unknown paths.
+    Other,
 }
 
 /// An exchange's summary, as `iccm exchanges` lists it.
