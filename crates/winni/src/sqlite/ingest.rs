@@ -6,46 +6,11 @@ use uuid::Uuid;
 
 use super::indexing;
 use super::tables::{EPOCH, Tables};
-use crate::content::manifest::BlockHash;
-use crate::content::pack::Piece;
 use crate::conversation::identity::Chain;
 use crate::conversation::threading::Known;
 use crate::model::Timestamp;
 use crate::store::{Result, Watermark};
-use crate::tables::{Ingest, Location, NewExchange, NewLine, NewTurn, Packing, RowSizes};
-
-impl Packing for Tables<'_> {
-    fn row_sizes(&self) -> RowSizes {
-        RowSizes { record: 10, exchange: 150, message: 84, block: 32, piece: 14, frame: 130, tool_use: 48 }
-    }
-
-    /// The write lock makes this number nobody else's, once a piece of it is in.
-    fn next_pack(&self, epoch: i32) -> Result<i64> {
-        Ok(self
-            .connection
-            .prepare_cached("SELECT coalesce(max(pack), 0) + 1 FROM pack_piece WHERE tenant = ?1 AND epoch = ?2")?
-            .query_row(params![self.tenant, epoch], |row| row.get(0))?)
-    }
-
-    fn insert_piece(&self, epoch: i32, pack: i64, piece: Piece) -> Result<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO pack_piece (tenant, epoch, pack, piece, offset, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![self.tenant, epoch, pack, piece.number, piece.offset, piece.data])?;
-        Ok(())
-    }
-
-    fn put_block(&self, epoch: i32, hash: &BlockHash, at: Location) -> Result<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO block (tenant, epoch, hash, pack, offset, length) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (tenant, epoch, hash) DO UPDATE SET pack = ?4, offset = ?5, length = ?6",
-            )?
-            .execute(params![self.tenant, epoch, hash, at.pack, at.offset, at.length])?;
-        Ok(())
-    }
-}
+use crate::tables::{Ingest, NewExchange, NewLine, NewTurn};
 
 fn known_of(row: &Row<'_>) -> rusqlite::Result<Known> {
     Ok(Known {
@@ -410,34 +375,5 @@ impl Tables<'_> {
             .prepare_cached("DELETE FROM message WHERE tenant = ?1 AND conversation = ?2 AND turn >= ?3")?
             .execute(from)?;
         Ok(())
-    }
-
-    pub(super) fn find_recorder(&self, uuid: Uuid) -> Result<Option<i64>> {
-        Ok(self
-            .connection
-            .prepare_cached("SELECT id FROM recorder WHERE tenant = ?1 AND uuid = ?2")?
-            .query_row(params![self.tenant, uuid.as_bytes()], |row| row.get(0))
-            .optional()?)
-    }
-
-    pub(super) fn read_watermark(&self, recorder: i64) -> Result<Watermark> {
-        let stored: i64 = self
-            .connection
-            .prepare_cached("SELECT contiguous FROM recorder WHERE tenant = ?1 AND id = ?2")?
-            .query_row(params![self.tenant, recorder], |row| row.get(0))?;
-        let mut watermark = Watermark { contiguous: stored as u64, beyond: Vec::new() };
-        let mut query = self
-            .connection
-            .prepare_cached("SELECT seq FROM record WHERE tenant = ?1 AND recorder = ?2 AND seq >= ?3 ORDER BY seq")?;
-        let mut rows = query.query(params![self.tenant, recorder, stored])?;
-        while let Some(row) = rows.next()? {
-            let seq = row.get::<_, i64>(0)? as u64;
-            if seq == watermark.contiguous {
-                watermark.contiguous += 1;
-            } else {
-                watermark.beyond.push(seq);
-            }
-        }
-        Ok(watermark)
     }
 }

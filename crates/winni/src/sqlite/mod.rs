@@ -13,6 +13,8 @@ mod frames;
 mod indexing;
 mod ingest;
 pub(crate) mod moving;
+mod packing;
+mod recorders;
 mod schema;
 mod search;
 mod stored;
