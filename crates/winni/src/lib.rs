@@ -25,6 +25,7 @@ mod writing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use moving::sides::{Reads, Writes};
 pub use moving::{Moved, Step};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
@@ -72,7 +73,13 @@ pub async fn move_record(
     mut told: impl FnMut(Step) + Send + 'static,
 ) -> Result<Moved> {
     let (from, to, data_dir) = (from.to_owned(), to.to_owned(), data_dir.to_owned());
-    let moving = tokio::task::spawn_blocking(move || moving::run(&from, &to, &data_dir, &mut told));
+    let moving = tokio::task::spawn_blocking(move || {
+        if is_same(&from, &to, &data_dir)? {
+            return Err(Error::Invalid("the source and the destination are the same database".into()));
+        }
+        let mut source = open_source(&from, &to, &data_dir)?;
+        moving::run(&mut *source, || open_destination(&to, &data_dir), &mut told)
+    });
     moving.await.map_err(|e| Error::Unavailable(format!("the work was stopped: {e}")))?
 }
 
@@ -103,5 +110,39 @@ pub fn sqlite_path(url: &str, data_dir: &Path) -> Result<PathBuf> {
         None => Err(Error::Invalid(
             "a database URL begins with `sqlite:` or `postgres://`, e.g. sqlite:/var/lib/iccm/iccm.db".into(),
         )),
+    }
+}
+
+/// Opens the record that is to be moved to a database of this URL.
+fn open_source(url: &str, to: &str, data_dir: &Path) -> Result<Box<dyn Reads>> {
+    if is_postgres(url) {
+        return Ok(Box::new(postgres::moving::open_source(url)?));
+    }
+    let path = sqlite_path(url, data_dir)?;
+    if !path.exists() {
+        return Err(Error::Invalid(format!("there is no record in {}", path.display())));
+    }
+    let month_of = is_postgres(to).then_some(postgres::moving::month_of as fn(_) -> _);
+    Ok(Box::new(sqlite::moving::open_source(&path, month_of)?))
+}
+
+fn open_destination(url: &str, data_dir: &Path) -> Result<(Box<dyn Reads>, Box<dyn Writes>)> {
+    if is_postgres(url) {
+        let (reads, writes) = postgres::moving::open_destination(url)?;
+        return Ok((Box::new(reads), Box::new(writes)));
+    }
+    let (reads, writes) = sqlite::moving::open_destination(&sqlite_path(url, data_dir)?)?;
+    Ok((Box::new(reads), Box::new(writes)))
+}
+
+fn is_same(from: &str, to: &str, data_dir: &Path) -> Result<bool> {
+    match (is_postgres(from), is_postgres(to)) {
+        (true, true) => Ok(from == to),
+        (false, false) => {
+            let file = |url| sqlite_path(url, data_dir);
+            let resolved = |path: PathBuf| path.canonicalize().unwrap_or(path);
+            Ok(resolved(file(from)?) == resolved(file(to)?))
+        }
+        _ => Ok(false),
     }
 }

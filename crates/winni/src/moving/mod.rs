@@ -15,8 +15,6 @@ mod rebuilt;
 pub(crate) mod sides;
 pub(crate) mod tables;
 
-use std::path::{Path, PathBuf};
-
 use crate::store::{Error, Result};
 use merge::{Difference, differences};
 use sides::{Of, Reads, Writes};
@@ -48,19 +46,19 @@ pub struct Moved {
     pub written: u64,
 }
 
-/// Moves the record that one URL names to the database that another one does. Blocks.
-pub(crate) fn run(from: &str, to: &str, data_dir: &Path, told: &mut dyn FnMut(Step)) -> Result<Moved> {
-    if is_same(from, to, data_dir)? {
-        return Err(Error::Invalid("the source and the destination are the same database".into()));
-    }
-    let mut source = open_source(from, to, data_dir)?;
+/// Moves a record from one database to another one, which is opened once the record is known to be whole. Blocks.
+pub(crate) fn run(
+    source: &mut dyn Reads,
+    open_destination: impl FnOnce() -> Result<(Box<dyn Reads>, Box<dyn Writes>)>,
+    told: &mut dyn FnMut(Step),
+) -> Result<Moved> {
     let record = source.about()?;
     if record.moved == Some(false) {
         return Err(Error::Invalid("the source is not whole: a record is still being moved to it".into()));
     }
-    let (mut reads, mut writes) = open_destination(to, data_dir)?;
+    let (mut reads, mut writes) = open_destination()?;
     let there = reads.about()?;
-    let mut moving = Moving { source: &mut *source, reads: &mut *reads, writes: &mut *writes, told, written: 0 };
+    let mut moving = Moving { source, reads: &mut *reads, writes: &mut *writes, told, written: 0 };
     match there.moved {
         _ if there.moved.is_some() && there.key != record.key => {
             Err(Error::Invalid("the destination holds another record; name an empty database".into()))
@@ -221,38 +219,5 @@ impl Changes<'_> {
         self.add.clear();
         self.bytes = 0;
         Ok(())
-    }
-}
-
-fn open_source(url: &str, to: &str, data_dir: &Path) -> Result<Box<dyn Reads>> {
-    if crate::is_postgres(url) {
-        return Ok(Box::new(crate::postgres::moving::open_source(url)?));
-    }
-    let path = crate::sqlite_path(url, data_dir)?;
-    if !path.exists() {
-        return Err(Error::Invalid(format!("there is no record in {}", path.display())));
-    }
-    let month_of = crate::is_postgres(to).then_some(crate::postgres::moving::month_of as fn(_) -> _);
-    Ok(Box::new(crate::sqlite::moving::open_source(&path, month_of)?))
-}
-
-fn open_destination(url: &str, data_dir: &Path) -> Result<(Box<dyn Reads>, Box<dyn Writes>)> {
-    if crate::is_postgres(url) {
-        let (reads, writes) = crate::postgres::moving::open_destination(url)?;
-        return Ok((Box::new(reads), Box::new(writes)));
-    }
-    let (reads, writes) = crate::sqlite::moving::open_destination(&crate::sqlite_path(url, data_dir)?)?;
-    Ok((Box::new(reads), Box::new(writes)))
-}
-
-fn is_same(from: &str, to: &str, data_dir: &Path) -> Result<bool> {
-    match (crate::is_postgres(from), crate::is_postgres(to)) {
-        (true, true) => Ok(from == to),
-        (false, false) => {
-            let file = |url| crate::sqlite_path(url, data_dir);
-            let resolved = |path: PathBuf| path.canonicalize().unwrap_or(path);
-            Ok(resolved(file(from)?) == resolved(file(to)?))
-        }
-        _ => Ok(false),
     }
 }
