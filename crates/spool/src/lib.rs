@@ -33,12 +33,14 @@
 mod blob;
 mod bounds;
 mod chunks;
+mod commit;
 mod entry;
 mod error;
 mod filesystem;
 mod folder;
 mod format;
 mod memory;
+mod options;
 mod payload;
 mod piece;
 mod plan;
@@ -50,6 +52,7 @@ mod repeats;
 mod reserve;
 mod scan;
 mod segments;
+mod shared;
 mod spool;
 mod sync;
 #[cfg(test)]
@@ -63,9 +66,10 @@ pub use blob::Blob;
 pub use entry::Entry;
 pub use error::{Error, Result};
 pub use format::{Channel, Flags, Kind, MAX_PAYLOAD_BYTES, Position, RecorderId};
+pub use options::{Durability, Options};
 pub use payload::Payload;
 pub use reader::{Reader, Record};
-pub use spool::{Durability, Options, Spool};
+pub use spool::Spool;
 
 /// Locks. A panic of another holder is ignored: no holder leaves a guarded value half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,81 +2,23 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::bounds::Limits;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
-use crate::filesystem::{Disk, FileSystem, Lock};
-use crate::folder::{Newborn, SegmentFiles};
+use crate::filesystem::{Disk, FileSystem};
+use crate::folder::Newborn;
 use crate::format::{Channel, Flags, Kind, Position, RecorderId};
 use crate::lock;
-use crate::memory::{MEMORY_BYTES, Memory};
+use crate::options::{Durability, Options};
 use crate::piece::{Claim, Piece, part_pieces};
-use crate::repeats::{Repeats, Stream};
-use crate::sync::{self, GroupCommit, SyncThread};
+use crate::repeats::Stream;
+use crate::shared::Shared;
+use crate::sync::{self, SyncThread};
 use crate::writer::{Clock, Life, Writer};
-
-/// What the records of a spool survive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// The death of the process: a record is with the kernel when its append returns.
-    #[default]
-    Process,
-    /// Also the loss of power, for what [`Spool::sync_to`] has confirmed.
-    Power,
-}
-
-/// How a spool is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// A segment is left for a new one before it would grow beyond this many bytes (a single larger append stays whole).
-    pub segment_bytes: u64,
-    /// The bound of this recorder's folder, in bytes. A part of it (72 KiB, and 4 KiB for each running entry) is reserved
-    /// for what closes the books: Ends, notes, the LifeEnd.
-    pub max_bytes: u64,
-    /// What the records survive.
-    pub durability: Durability,
-    /// A channel whose bytes are likely to repeat what entries before them wrote to it. Of those that stand in one of the last
-    /// segments it is only written where they stand. This costs up to 16 MiB of memory (touched as it fills), and 32 KiB for each running entry
-    /// that has written to the channel.
-    pub repeating: Option<Channel>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, durability: Durability::Process, repeating: None }
-    }
-}
-
-impl Options {
-    fn limits(&self) -> Result<Limits> {
-        if self.segment_bytes < 1 << 10 {
-            return Err(Error::Options("a segment must have room for 1 KiB at least"));
-        }
-        if self.segment_bytes > 1 << 32 {
-            return Err(Error::Options("a segment must not be larger than 4 GiB"));
-        }
-        if self.max_bytes < 256 << 10 {
-            return Err(Error::Options("the bound must leave room for 256 KiB at least"));
-        }
-        Ok(Limits { segment_bytes: self.segment_bytes, max_bytes: self.max_bytes })
-    }
-
-    fn repeats(&self) -> Option<Repeats> {
-        // Segments that are kept only because later ones refer to them must leave most of the bound to what is new.
-        let window = (self.max_bytes / 4 / self.segment_bytes).min(MAX_WINDOW);
-        self.repeating.map(|channel| Repeats { channel, window, memory: Memory::new(MEMORY_BYTES) })
-    }
-}
-
-/// At most so many segments before the current one are referred to. So no segment is kept for long after it was stored.
-const MAX_WINDOW: u64 = 2;
 
 /// What a spool takes from its surroundings; a test puts its own here.
 pub(crate) struct Surroundings {
@@ -102,65 +44,6 @@ impl Surroundings {
 fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
-
-/// What the handles, the entries, the readers and the sync thread of one spool share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) writer: Mutex<Writer>,
-    pub(crate) files: Arc<SegmentFiles>,
-    pub(crate) commit: GroupCommit,
-    pub(crate) poisoned: Arc<AtomicBool>,
-    recorder: RecorderId,
-    options: Options,
-    /// The log's end as readers see it, packed (see [`pack`]); set after the bytes are written.
-    written: AtomicU64,
-    changed: Notify,
-    ended: AtomicBool,
-    releasing: Mutex<()>,
-    _lock: Box<dyn Lock>,
-}
-
-impl Shared {
-    pub(crate) fn dir(&self) -> &Path {
-        &self.files.folder().dir
-    }
-
-    pub(crate) fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
-        self.commit.poison();
-        self.changed.notify_waiters();
-    }
-
-    /// Runs an append under the lock and publishes the new end of the log.
-    fn write<T>(&self, append: impl FnOnce(&mut Writer) -> Result<(T, Position)>) -> Result<(T, Position)> {
-        let outcome = {
-            let mut writer = lock(&self.writer);
-            let outcome = append(&mut writer);
-            if let Ok((_, end)) = &outcome {
-                self.written.store(pack(*end), Ordering::Release);
-            }
-            outcome
-        };
-        match &outcome {
-            Ok(_) => self.changed.notify_waiters(),
-            Err(Error::Poisoned) => self.poison(),
-            Err(_) => {}
-        }
-        outcome
-    }
-}
-
-/// Segment and offset in one word, so that a reader gets both at once without the writer's lock: 31 bits of segment number
-/// (at 64 MiB each: 128 PiB in one life) and 33 bits of offset (a segment is at most 4 GiB, plus one append).
-const fn pack(position: Position) -> u64 {
-    position.segment << OFFSET_BITS | position.offset
-}
-
-const fn unpack(word: u64) -> Position {
-    Position { segment: word >> OFFSET_BITS, offset: word & ((1 << OFFSET_BITS) - 1) }
-}
-
-const OFFSET_BITS: u32 = 33;
 
 /// A recorder's log, open for appending. Cheap to clone; the folder's lock is held until the last clone, and the last
 /// [`Entry`], is gone. Dropping the last one waits for a sync that is running. A spool that is dropped without
@@ -190,26 +73,14 @@ impl Spool {
         let life = Life { recorder, began_unix_ns: around.began_unix_ns };
         let mut writer = Writer::begin(newborn.folder.clone(), life, limits, around.clock, 0, 0)?;
         let begin = std::iter::once(Piece::control(Kind::LifeBegin, about));
-        let (_, written) = writer.append_new(Claim::Life, begin, None)?;
+        writer.append_new(Claim::Life, begin, None)?;
         if let Some(repeats) = options.repeats() {
             writer.look_for(repeats);
         }
         let (folder, held) = newborn.settle()?;
         writer.moved_to(folder.clone());
 
-        let shared = Arc::new(Shared {
-            poisoned: writer.poisoned(),
-            writer: Mutex::new(writer),
-            files: Arc::new(SegmentFiles::new(folder)),
-            commit: GroupCommit::new(Position::default()),
-            recorder,
-            options,
-            written: AtomicU64::new(pack(written)),
-            changed: Notify::new(),
-            ended: AtomicBool::new(false),
-            releasing: Mutex::default(),
-            _lock: held,
-        });
+        let shared = Arc::new(Shared::new(writer, recorder, options, folder, held));
         if options.durability == Durability::Power {
             sync::sync_now(&shared)?;
         }
@@ -273,7 +144,7 @@ impl Spool {
     /// The end of the log: everything before it survives the process. Never less than [`synced`](Self::synced).
     #[must_use]
     pub fn written(&self) -> Position {
-        unpack(self.shared().written.load(Ordering::Acquire))
+        self.shared().written()
     }
 
     /// Everything before this survives a loss of power.

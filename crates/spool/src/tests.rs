@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 use crate::filesystem::FileSystem;
-use crate::spool::{Options, Spool, Surroundings};
+use crate::options::Options;
+use crate::spool::{Spool, Surroundings};
 use crate::{Kind, Reader, RecorderId, Result};
 
 /// A life in which nothing is left to chance: the clock goes a millisecond at each look.
