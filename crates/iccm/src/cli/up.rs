@@ -81,10 +81,7 @@ pub(super) async fn run(args: UpArgs, config: &Config, parts: Parts) -> anyhow::
     let (ended, mut hangup) = (shutdown::on_signal()?, shutdown::on_hangup()?);
     let spy = Some(config.checked_spy_listen().map_err(anyhow::Error::msg)?);
     let running = wiring::start(config, wiring::Addresses { gateway: listen, spy }).await?;
-    // The gateway serves already; a moment's wait lets whoever reads "ready" also read the record at once.
-    if let Err(why) = running.database_opens_within(DATABASE_PATIENCE).await {
-        tracing::warn!("the database is not open; recording goes on into the spool and is stored when it is: {why}");
-    }
+    // At once: who finds the gateway takes the spy's servers for there, too, and a relay may ask for their tools only once.
     let servers = match Servers::start(config, parts, &running).await {
         Ok(servers) => servers,
         Err(error) => {
@@ -94,6 +91,10 @@ pub(super) async fn run(args: UpArgs, config: &Config, parts: Parts) -> anyhow::
     };
     if let Err(error) = running.reload(&servers.seen_in(config.clone())) {
         tracing::warn!("the spy may not find our servers: {error}");
+    }
+    // All serve already; a moment's wait lets whoever reads "ready" also read the record at once.
+    if let Err(why) = running.database_opens_within(DATABASE_PATIENCE).await {
+        tracing::warn!("the database is not open; recording goes on into the spool and is stored when it is: {why}");
     }
     announce(&running, &servers, config, args.json)?;
     // Where there was a terminal, SIGHUP says that it is gone, and nobody is left to end us in another way.

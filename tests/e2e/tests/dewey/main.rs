@@ -8,6 +8,9 @@ mod hostile;
 mod server;
 mod together;
 
+use std::net::{TcpListener, TcpStream};
+
+use e2e::process::Running;
 use e2e::recorder::Place;
 use serde_json::json;
 use server::{Backend, Dewey};
@@ -78,4 +81,26 @@ fn a_web_page_cannot_reach_dewey_by_dns_rebinding() {
     }
     assert_eq!(dewey.mcp.post(ping, &[("host", "localhost"), ("origin", "http://localhost:3000")]).0, 200);
     dewey.stop();
+}
+
+/// Who comes as soon as there is a gateway may ask for the servers' tools only once.
+#[test]
+fn dewey_and_fiedler_serve_before_the_database_has_been_waited_for() {
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://iccm@{}/iccm", silent.local_addr().unwrap());
+    let place = Place::new().with_arguments(&["--database", &url]);
+    let is_early = || {
+        let servers = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap().local_addr().unwrap());
+        let mut command = place.command(["up", "--json", "--upstream", "http://127.0.0.1:1"]);
+        command.args(["--gateway-listen", "127.0.0.1:0", "--spy-listen", "127.0.0.1:0"]);
+        for (part, address) in ["dewey", "fiedler"].into_iter().zip(servers) {
+            command.args([format!("--{part}-listen"), address.to_string()]);
+        }
+        let running = Running::start(command);
+        e2e::wait::until("both servers", || servers.iter().all(|at| TcpStream::connect(at).is_ok()).then_some(()));
+        !running.stderr().contains("the database is not open")
+    };
+    // The database is waited for a second; a machine that is busy enough may take that from us.
+    assert!((0..5).any(|_| is_early()), "the servers came after the wait for the database");
 }
