@@ -2,7 +2,7 @@
 //!
 //! One thread does all the syncing of a spool. A pass takes the log's end, syncs everything up to it, and then tells those whom
 //! it has served; who asks while a pass is running is served by the next one. So any number of waiters cost one `fdatasync`
-//! per pass, and a wait lasts at most two passes. Who waits is as many as there are entries under way; nobody is woken in vain.
+//! per pass, and a wait lasts at most two passes. There are at most as many waiters as entries under way; none is woken in vain.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

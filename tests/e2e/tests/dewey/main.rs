@@ -91,7 +91,9 @@ fn dewey_and_fiedler_serve_before_the_database_has_been_waited_for() {
     let url = format!("postgres://iccm@{}/iccm", silent.local_addr().unwrap());
     let place = Place::new().with_arguments(&["--database", &url]);
     let is_early = || {
-        let servers = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap().local_addr().unwrap());
+        // On an address of their own, where nobody else takes the ports meanwhile.
+        let free = || TcpListener::bind("127.0.77.1:0").unwrap();
+        let servers = [free(), free()].map(|listener| listener.local_addr().unwrap());
         let mut command = place.command(["up", "--json", "--upstream", "http://127.0.0.1:1"]);
         command.args(["--gateway-listen", "127.0.0.1:0", "--spy-listen", "127.0.0.1:0"]);
         for (part, address) in ["dewey", "fiedler"].into_iter().zip(servers) {
